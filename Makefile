@@ -1,0 +1,55 @@
+# Every target prepares what it needs by itself. PYTHON=… chooses the interpreter (3.11 or later) and
+# ARGS=… goes to the tool: make test ARGS='tests/planning -k backfill -n 2'
+
+SHELL := /bin/bash
+BIN := .venv/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test run lab bench lint format types docs clean setup setup-demo
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: setup-demo ## see a notebook, and a container, go from question to result on this machine
+	@tools/demo $(ARGS)
+
+test: setup ## run the tests; EBHPC_LAB=required makes a missing part of the lab a failure
+	@$(BIN)/python -m tests.lab || [ "$$EBHPC_LAB" != required ]
+	$(BIN)/python -m pytest $(ARGS)
+
+run: setup-demo ## start a broker for this machine on loopback: API and driver together
+	$(BIN)/ebhpc serve $(ARGS)
+
+lab: setup ## prepare what the tests run against, in EBHPC_LAB_CACHE (~/.cache/ebhpc-lab)
+	$(BIN)/python -m tests.lab $(ARGS)
+
+bench: setup ## measure throughput, latency, memory and start-up
+	$(BIN)/python -m bench $(ARGS)
+
+lint: setup ## check style, formatting and the direction of imports
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --no-logo
+
+format: setup ## format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+types: setup ## check the types
+	$(BIN)/mypy $(ARGS)
+
+docs: setup ## build the documentation into build/docs; a warning is a failure
+	$(BIN)/sphinx-build -W --keep-going -q -j auto -d build/doctrees docs build/docs
+	@echo "documentation: build/docs/index.html"
+
+clean: ## remove what was built, the virtual environment too; the lab's cache stays
+	rm -rf .venv .bootstrap.lock build dist *.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis schemathesis-report
+	find ebhpc tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+setup:
+	@tools/bootstrap dev
+
+setup-demo:
+	@tools/bootstrap demo
