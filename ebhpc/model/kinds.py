@@ -1,0 +1,57 @@
+"""The kind URIs of the standard, each in one place.
+
+A kind URI ends with the file of its schema (IVOA Execution Broker 1.0).
+"""
+
+from __future__ import annotations
+
+BASE = "https://www.purl.org/ivoa.net/Calycopis-openapi/schema/v1.0/kinds/"
+
+DOCKER_CONTAINER = BASE + "executable/docker-container.yaml"
+SINGULARITY_CONTAINER = BASE + "executable/singularity-container.yaml"
+JUPYTER_NOTEBOOK = BASE + "executable/jupyter-notebook.yaml"
+
+SIMPLE_COMPUTE = BASE + "compute/simple-compute-resource.yaml"
+SIMPLE_STORAGE = BASE + "storage/simple-storage-resource.yaml"
+SIMPLE_VOLUME = BASE + "volume/simple-volume-mount.yaml"
+
+SIMPLE_DATA = BASE + "data/simple-data-resource.yaml"
+S3_DATA = BASE + "data/S3-data-resource.yaml"
+IVOA_DATA = BASE + "data/ivoa-data-resource.yaml"
+RUCIO_DATA = BASE + "data/rucio-data-resource.yaml"
+SKAO_DATA = BASE + "data/skao-data-resource.yaml"
+
+ABSTRACT_COST = BASE + "costs/abstract-cost-item.yaml"
+SIMPLE_COST = BASE + "costs/simple-minmax-float-cost.yaml"
+ABSTRACT_METRIC = BASE + "metrics/abstract-metric-item.yaml"
+SIMPLE_METRIC = BASE + "metrics/simple-minmax-float-metric.yaml"
+
+SIMPLE_SESSION = BASE + "session/simple-execution-session.yaml"
+SCHEDULED_SESSION = BASE + "session/scheduled-execution-session.yaml"
+OFFERSET = BASE + "offerset/execution-offerset.yaml"
+
+STRING_OPTION = "uri:string-value-option"
+ENUM_OPTION = "uri:enum-value-option"
+INTEGER_OPTION = "uri:integer-value-option"
+DELTA_OPTION = "uri:integer-delta-option"
+STRING_UPDATE = "uri:string-value-update"
+ENUM_UPDATE = "uri:enum-value-update"
+INTEGER_UPDATE = "uri:integer-value-update"
+DELTA_UPDATE = "uri:integer-delta-update"
+
+COST_TYPES = "urn:ivoa:calycopis:cost:"
+METRIC_TYPES = "urn:ivoa:calycopis:metric:"
+MONETARY = COST_TYPES + "monetary"
+ENERGY = COST_TYPES + "energy"
+CARBON = COST_TYPES + "carbon"
+COMPUTE_PERFORMANCE = METRIC_TYPES + "compute-performance"
+IO_THROUGHPUT = METRIC_TYPES + "io-throughput"
+
+OWN_BASE = "https://ebhpc.org/kinds/v1/"
+"""Base of the kinds that ebhpc itself adds to the standard's."""
+
+
+def canonical(kind: str) -> str:
+    """Return the standard's spelling of a kind; an existing broker says ``computer/`` for ``compute/``."""
+    wrong = BASE + "computer/"
+    return BASE + "compute/" + kind[len(wrong) :] if kind.startswith(wrong) else kind

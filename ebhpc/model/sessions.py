@@ -1,0 +1,196 @@
+"""What the broker, its planner and its plugins say to one another about a request and a session.
+
+All times are POSIX seconds (UTC), durations are seconds, memory is MiB, storage is GiB unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct, field
+
+from ebhpc.model.documents import Connector, ExecutionRequest
+from ebhpc.model.elements import Data, Executable, Storage, VolumeMount
+from ebhpc.model.messages import Level, Message
+from ebhpc.model.phases import Phase
+
+
+class Shape(Struct, frozen=True, kw_only=True):
+    """Resources on one node: cores, memory (MiB), devices by type."""
+
+    cores: int
+    memory: int
+    devices: dict[str, int] = field(default_factory=dict)
+
+
+class Allocation(Struct, frozen=True, kw_only=True):
+    """Resources on one named node: cores, memory (MiB), devices by type."""
+
+    node: str
+    cores: int
+    memory: int
+    devices: dict[str, int] = field(default_factory=dict)
+
+
+class Demand(Struct, frozen=True, kw_only=True):
+    """The quantities of a request, its defaults filled in: what the planner needs to know.
+
+    ``least`` and ``most`` bound each node's share; ``most`` is None for a quantity without an upper bound:
+    cores, memory or a device type that is absent from its ``devices``. The start lies in
+    [``earliest``, ``latest``]; the duration is at least ``duration``.
+    """
+
+    least: Shape
+    most_cores: int | None = None
+    most_memory: int | None = None
+    most_devices: dict[str, int] = field(default_factory=dict)
+    duration: int
+    earliest: int
+    latest: int
+    nodes: int = 1
+    features: tuple[str, ...] = ()
+    partition: str | None = None
+    licences: dict[str, int] = field(default_factory=dict)
+
+
+class Identity(Struct, frozen=True, kw_only=True):
+    """Who asks: a stable ``uuid``, a ``username``, whether an administrator."""
+
+    uuid: str
+    username: str
+    admin: bool = False
+    groups: tuple[str, ...] = ()
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """A request that has been read: the document, its elements checked and named, and its demand.
+
+    ``storage`` holds an element for each data element, made where the client gave none. ``costs`` and ``metrics``
+    are the client's constraints.
+    """
+
+    document: ExecutionRequest
+    executable: Executable
+    compute: Any
+    volumes: tuple[VolumeMount, ...] = ()
+    storage: tuple[Storage, ...] = ()
+    data: tuple[Data, ...] = ()
+    demand: Demand
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """What a site allows for one request on one platform; None: no limit.
+
+    ``duration`` seconds, ``memory`` MiB per node, ``horizon`` seconds from now to the latest start.
+    """
+
+    cores: int | None = None
+    memory: int | None = None
+    devices: dict[str, int] = field(default_factory=dict)
+    duration: int | None = None
+    horizon: int | None = None
+
+
+class Policy(Struct, frozen=True, kw_only=True):
+    """A site's word on a request: reasons to refuse it (none: allowed), and limits to apply to its offers."""
+
+    refusals: tuple[Message, ...] = ()
+    limits: Limits = Limits()
+
+
+class Window(Struct, frozen=True, kw_only=True):
+    """Where a request fits.
+
+    The start lies in [``start``, ``latest``]; the resources in ``allocations`` are kept from ``start`` to
+    ``end`` ≥ ``latest`` + ``duration``, and so are ``licences``, of all the platform. ``firm``: the platform guarantees it; else an expectation, with the median
+    start in ``expected`` and the probability that the start lies in the interval in ``confidence``.
+    """
+
+    start: int
+    latest: int
+    end: int
+    duration: int
+    allocations: tuple[Allocation, ...]
+    licences: dict[str, int] = field(default_factory=dict)
+    firm: bool = True
+    expected: int | None = None
+    confidence: float | None = None
+    label: str = ""
+
+
+class Session(Struct, frozen=True, kw_only=True):
+    """A session as a plugin sees it: who, what, where, when. It is a copy: changing it changes nothing.
+
+    ``uuid`` marks every native object. ``native`` is what ``ebhpc_submit`` returned, ``held`` what ``ebhpc_hold``
+    returned; each None until then. ``start``, ``latest``, ``end`` and ``duration`` as in :class:`Window`.
+    ``attempt`` counts from 1 the times that the present step has been tried.
+    """
+
+    uuid: str
+    name: str | None
+    owner: Identity
+    platform: str
+    phase: Phase
+    executable: Executable
+    compute: Any
+    volumes: tuple[VolumeMount, ...] = ()
+    storage: tuple[Storage, ...] = ()
+    data: tuple[Data, ...] = ()
+    allocations: tuple[Allocation, ...]
+    start: int
+    latest: int
+    end: int
+    duration: int
+    firm: bool = True
+    native: str | None = None
+    held: str | None = None
+    attempt: int = 1
+    started: int | None = None
+
+
+class Quote(Struct, frozen=True, kw_only=True):
+    """Costs and metrics of an offer, as wire elements (CostItem and MetricItem)."""
+
+    costs: tuple[Any, ...] = ()
+    metrics: tuple[Any, ...] = ()
+
+
+class Prepared(Struct, frozen=True, kw_only=True):
+    """What became of ``ebhpc_prepare``: messages for the user."""
+
+    messages: tuple[Message, ...] = ()
+
+
+class Observation(Struct, frozen=True, kw_only=True):
+    """What became of a submitted session.
+
+    ``state``: PENDING it waits in the batch system; RUNNING; SUCCEEDED; FAILED; GONE: the batch system answers and
+    knows nothing of it. ``started`` and ``ended`` are POSIX seconds, ``node`` a name, ``messages`` are added to the
+    session's, once each. ``connectors`` replace the session's when not None.
+    """
+
+    uuid: str
+    state: Literal["PENDING", "RUNNING", "SUCCEEDED", "FAILED", "GONE"]
+    exit_code: int | None = None
+    node: str | None = None
+    started: float | None = None
+    ended: float | None = None
+    messages: tuple[Message, ...] = ()
+    connectors: tuple[Connector, ...] | None = None
+
+
+class Output(Struct, frozen=True, kw_only=True):
+    """One file of a session's results: its ``name`` (a relative path with ``/``), ``size`` in bytes, media type."""
+
+    name: str
+    size: int
+    media_type: str
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """One line of ``ebhpc check``: what was looked at, how it is, and what to do about it."""
+
+    level: Level
+    subject: str
+    text: str
+    advice: str = ""
