@@ -1,0 +1,51 @@
+"""Planning: when does a request fit. Pure functions of data: no I/O, no clock of their own.
+
+A :class:`Snapshot` and the live :class:`Booking` records make a :class:`Timeline`; :func:`windows` finds
+where a demand fits on it, :func:`why_not` says why it does nowhere, :func:`fits` checks windows again before
+they are booked, :func:`occupancy` shows what is free, :func:`bookings_of` tells what to book for a window.
+"""
+
+from ebhpc.planning.availability import Availability, LicenceStep, NodeAvailability, Step, occupancy
+from ebhpc.planning.booking import Booking, bookings_of
+from ebhpc.planning.offers import windows
+from ebhpc.planning.refusal import why_never, why_not
+from ebhpc.planning.snapshot import (
+    FinishedJob,
+    Node,
+    NodeState,
+    Partition,
+    Reservation,
+    RunningJob,
+    Snapshot,
+    SnapshotUnreadableError,
+    WaitingJob,
+    decode_snapshot,
+    encode_snapshot,
+)
+from ebhpc.planning.timeline import Timeline, fits
+
+__all__ = [
+    "Availability",
+    "Booking",
+    "FinishedJob",
+    "LicenceStep",
+    "Node",
+    "NodeAvailability",
+    "NodeState",
+    "Partition",
+    "Reservation",
+    "RunningJob",
+    "Snapshot",
+    "SnapshotUnreadableError",
+    "Step",
+    "Timeline",
+    "WaitingJob",
+    "bookings_of",
+    "decode_snapshot",
+    "encode_snapshot",
+    "fits",
+    "occupancy",
+    "why_never",
+    "why_not",
+    "windows",
+]
