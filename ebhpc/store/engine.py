@@ -1,0 +1,114 @@
+"""The database: one engine, and the one place where transactions are opened."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+
+from ebhpc.faults import point
+
+
+class Store:
+    """An open database.
+
+    SQLite (WAL) or PostgreSQL (psycopg 3), by SQLAlchemy URL. Safe for threads; not to be carried over a fork.
+    """
+
+    def __init__(self, url: str, *, pool: int = 8) -> None:
+        parsed = make_url(url)
+        if parsed.drivername == "postgresql":
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        self.sqlite = parsed.get_backend_name() == "sqlite"
+        self._turn: _Turn | None = None
+        options: dict[str, Any] = {"pool_size": pool, "max_overflow": pool}
+        if self.sqlite:
+            if not parsed.database or parsed.database == ":memory:":
+                raise ValueError("an in-memory SQLite database cannot be shared by the broker's processes")
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            self._turn = _Turn(Path(parsed.database + ".turn"))
+            options["connect_args"] = {"timeout": 60, "check_same_thread": False}
+        else:
+            options["pool_pre_ping"] = True
+        self.engine: Engine = create_engine(parsed, **options)
+        if self.sqlite:
+            event.listen(self.engine, "connect", _prepare_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+        self._writer = self.engine.execution_options(ebhpc_write=True)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that changes nothing."""
+        with self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self, name: str, subject: str = "") -> Iterator[Connection]:
+        """A transaction that is committed at the end of the block, and undone by an exception.
+
+        On SQLite it takes the write lock at its beginning, so what it reads stays true until its end.
+        ``name`` and ``subject`` name the fault points around the commit.
+        """
+        if self._turn is None:
+            with self._writer.begin() as connection:
+                yield connection
+                point(f"store.{name}.before-commit", subject)
+        else:
+            with self._turn, self._writer.begin() as connection:
+                yield connection
+                point(f"store.{name}.before-commit", subject)
+        point(f"store.{name}.after-commit", subject)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+class _Turn:
+    """Writers of one SQLite file take turns.
+
+    SQLite alone makes a writer that finds the lock taken sleep and look again, ever longer: under load some wait for
+    seconds. A file lock wakes the next one at once. It orders writers only; that transactions are isolated remains
+    SQLite's own work.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._thread = threading.Lock()
+        self._file: int | None = None
+
+    def __enter__(self) -> None:
+        self._thread.acquire()
+        try:
+            if self._file is None:
+                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+        except BaseException:
+            self._thread.release()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        assert self._file is not None
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+        finally:
+            self._thread.release()
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # SQLAlchemy's begin event opens the transactions, not the driver
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=60000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    write = connection.get_execution_options().get("ebhpc_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

@@ -1,0 +1,329 @@
+"""Offer sets: booked whole or not at all, accepted one, expired."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+
+from msgspec import Struct
+from sqlalchemy import Connection, bindparam, func, insert, select, update
+
+from ebhpc.model import Allocation, Message, Phase
+from ebhpc.store.engine import Store
+from ebhpc.store.ledger import (
+    Changes,
+    booking_rows,
+    changes_since,
+    expire_due,
+    free,
+    lock_platform,
+    record_moves,
+    settle,
+    to_release,
+)
+from ebhpc.store.records import OfferSetRecord, SessionRecord, json_text
+from ebhpc.store.sessions import get_session, select_sessions
+from ebhpc.store.tables import bookings, events, offersets, sessions
+
+
+class NewOffer(Struct, frozen=True, kw_only=True):
+    """An offer to be booked; ``document`` is the fixed part of the session as wire JSON."""
+
+    uuid: str
+    platform: str
+    expires: int
+    start: int
+    latest: int
+    finish: int
+    duration: int
+    firm: bool
+    allocations: tuple[Allocation, ...]
+    document: bytes
+    messages: tuple[Message, ...] = ()
+
+
+class Booked(StrEnum):
+    """What became of an attempt to book an offer set."""
+
+    DONE = "done"
+    CONFLICT = "conflict"
+    TOO_MANY = "too many outstanding offers"
+
+
+_OUTSTANDING = (
+    select(func.count())
+    .select_from(sessions)
+    .where(
+        sessions.c.owner == bindparam("owner"),
+        sessions.c.phase == Phase.OFFERED,
+        sessions.c.expires > bindparam("now"),
+    )
+)
+_NEW_OFFERSET = insert(offersets)
+_NEW_SESSIONS = insert(sessions)
+_NEW_BOOKINGS = insert(bookings)
+
+Replan = Callable[[Mapping[str, Changes]], tuple[OfferSetRecord, Sequence[NewOffer]]]
+"""Plans an offer set again with what changed on each platform since."""
+
+
+def book_offers(
+    store: Store,
+    offerset: OfferSetRecord,
+    offers: Sequence[NewOffer],
+    known: Mapping[str, int],
+    still_fit: Callable[[str, Changes], bool],
+    *,
+    now: float,
+    most_outstanding: int | None = None,
+    accept_first: bool = False,
+    replan: Replan | None = None,
+) -> Booked:
+    """Book all offers of a set in one transaction, or none.
+
+    ``known`` has for each platform of the offers the revision that they were planned with. Under the platform's lock,
+    after its due offers were expired, ``still_fit(platform, changes)`` is asked with what happened since. Where it
+    says False for one platform, ``replan`` is asked, still under the locks and with the changes of all these platforms,
+    for the offer set and the offers to book instead, on these platforms and no others; without ``replan`` everything is
+    undone (CONFLICT), and the caller plans anew. The changes are committed only with DONE, so the caller must not keep
+    them otherwise. ``most_outstanding`` bounds the owner's offers, these included. ``accept_first`` accepts the first
+    offer, if there is one, and rejects the others at once.
+    """
+    with store.write("book_offers", offerset.uuid) as tx:
+        revisions = {}
+        changes = {}
+        for platform in sorted({offer.platform for offer in offers}):
+            revisions[platform] = lock_platform(tx, platform)
+            expire_due(tx, platform, revisions[platform], now)
+            changes[platform] = changes_since(tx, platform, known[platform], now=revisions[platform])
+        if not all(still_fit(platform, changes[platform]) for platform in changes):
+            if replan is None:
+                tx.rollback()
+                return Booked.CONFLICT
+            offerset, offers = replan(changes)
+        if most_outstanding is not None and offers:
+            outstanding = tx.execute(_OUTSTANDING, {"owner": offerset.owner, "now": now}).scalar_one()
+            if outstanding + len(offers) > most_outstanding:
+                tx.rollback()
+                return Booked.TOO_MANY
+        _insert(tx, offerset, offers, revisions, now)
+        if accept_first and offers:
+            _accept(tx, offers[0].uuid, [offer.uuid for offer in offers[1:]], revisions, offers, now)
+    return Booked.DONE
+
+
+def _insert(
+    tx: Connection,
+    offerset: OfferSetRecord,
+    offers: Sequence[NewOffer],
+    revisions: Mapping[str, int],
+    now: float,
+) -> None:
+    tx.execute(
+        _NEW_OFFERSET,
+        {
+            "uuid": offerset.uuid,
+            "owner": offerset.owner,
+            "created": offerset.created,
+            "expires": offerset.expires,
+            "document": offerset.document.decode(),
+        },
+    )
+    if not offers:
+        return
+    tx.execute(
+        _NEW_SESSIONS,
+        [
+            {
+                "uuid": offer.uuid,
+                "offerset": offerset.uuid,
+                "position": position,
+                "owner": offerset.owner,
+                "platform": offer.platform,
+                "phase": Phase.OFFERED,
+                "created": now,
+                "modified": now,
+                "expires": offer.expires,
+                "start": offer.start,
+                "latest": offer.latest,
+                "finish": offer.finish,
+                "duration": offer.duration,
+                "firm": offer.firm,
+                "allocations": json_text(offer.allocations),
+                "document": offer.document.decode(),
+                "messages": json_text(offer.messages),
+                "unfinished": False,
+                "submitting": False,
+                "attempt": 0,
+                "due": now,
+            }
+            for position, offer in enumerate(offers)
+        ],
+    )
+    rows = [
+        row
+        for offer in offers
+        for row in booking_rows(
+            offer.platform,
+            revisions[offer.platform],
+            offer.uuid,
+            offer.allocations,
+            offer.start,
+            offer.finish,
+            offer.expires,
+        )
+    ]
+    if rows:
+        tx.execute(_NEW_BOOKINGS, rows)
+    record_moves(tx, [offer.uuid for offer in offers], Phase.INITIAL, Phase.OFFERED, "offered", now)
+
+
+def _accept(
+    tx: Connection,
+    uuid: str,
+    siblings: list[str],
+    revisions: Mapping[str, int],
+    platforms_of: Sequence[NewOffer] | Sequence[SessionRecord],
+    now: float,
+) -> None:
+    platform = {one.uuid: one.platform for one in platforms_of}
+    tx.execute(
+        update(sessions)
+        .where(sessions.c.uuid == uuid)
+        .values(
+            phase=Phase.ACCEPTED,
+            modified=now,
+            expires=None,
+            unfinished=True,
+            attempt=0,
+            due=now,
+        )
+    )
+    settle(tx, uuid, revisions[platform[uuid]])
+    record_moves(tx, [uuid], Phase.OFFERED, Phase.ACCEPTED, "accepted", now)
+    _reject(tx, siblings, platform, revisions, f"offer {uuid} of the same set was accepted", now)
+
+
+def _reject(
+    tx: Connection,
+    uuids: list[str],
+    platform: Mapping[str, str],
+    revisions: Mapping[str, int],
+    cause: str,
+    now: float,
+) -> None:
+    if not uuids:
+        return
+    tx.execute(
+        update(sessions).where(sessions.c.uuid.in_(uuids)).values(phase=Phase.REJECTED, modified=now, **to_release(now))
+    )
+    for name, revision in revisions.items():
+        free(tx, [uuid for uuid in uuids if platform[uuid] == name], revision, now)
+    record_moves(tx, uuids, Phase.OFFERED, Phase.REJECTED, cause, now)
+
+
+class Answer(Struct, frozen=True, kw_only=True):
+    """What became of an update: the session as it is now, and whether the update holds."""
+
+    session: SessionRecord
+    done: bool
+
+
+def accept(store: Store, uuid: str, *, now: float) -> Answer | None:
+    """Accept an offer; its siblings are rejected and their bookings freed in the same transaction.
+
+    An offer that is due expires here instead. Done too where it was accepted before and has not been ended.
+    None: no such session.
+    """
+    return _decide(store, uuid, Phase.ACCEPTED, now)
+
+
+def reject(store: Store, uuid: str, *, now: float) -> Answer | None:
+    """Reject one offer and free its booking. Done too where it was rejected before. None: no such session."""
+    return _decide(store, uuid, Phase.REJECTED, now)
+
+
+def _decide(store: Store, uuid: str, wish: Phase, now: float) -> Answer | None:
+    with store.write("accept" if wish is Phase.ACCEPTED else "reject", uuid) as tx:
+        first = get_session(tx, uuid)
+        if first is None:
+            return None
+        family = select_sessions(tx, sessions.c.offerset == first.offerset)
+        revisions = {}
+        for platform in sorted({member.platform for member in family}):
+            revisions[platform] = lock_platform(tx, platform)
+            expire_due(tx, platform, revisions[platform], now)
+        family = select_sessions(tx, sessions.c.offerset == first.offerset)
+        session = next(member for member in family if member.uuid == uuid)
+        if session.phase is not Phase.OFFERED:
+            settled = session.phase is Phase.REJECTED if wish is Phase.REJECTED else _was_accepted(session)
+            return Answer(session=session, done=settled)
+        if wish is Phase.ACCEPTED:
+            siblings = [member.uuid for member in family if member.phase is Phase.OFFERED and member.uuid != uuid]
+            _accept(tx, uuid, siblings, revisions, family, now)
+        else:
+            platform_of = {uuid: session.platform}
+            _reject(tx, [uuid], platform_of, revisions, "rejected", now)
+        changed = get_session(tx, uuid)
+        assert changed is not None
+    return Answer(session=changed, done=True)
+
+
+def _was_accepted(session: SessionRecord) -> bool:
+    """Whether accepting again may answer "it is": so in every phase that acceptance led to, but for CANCELLED."""
+    return session.phase not in (Phase.REJECTED, Phase.EXPIRED, Phase.CANCELLED)
+
+
+def expire_offers(store: Store, platform: str, *, now: float) -> int:
+    """Turn the offers of a platform that are due into EXPIRED; return how many."""
+    with store.read() as tx:
+        due = tx.execute(
+            select(sessions.c.uuid)
+            .where(
+                sessions.c.platform == platform,
+                sessions.c.phase == Phase.OFFERED,
+                sessions.c.expires <= now,
+            )
+            .limit(1)
+        ).first()
+    if due is None:
+        return 0
+    with store.write("expire", platform) as tx:
+        revision = lock_platform(tx, platform)
+        return expire_due(tx, platform, revision, now)
+
+
+def get_offerset(tx: Connection, uuid: str) -> tuple[OfferSetRecord, list[SessionRecord]] | None:
+    """An offer set and its sessions in the order in which they were offered."""
+    row = tx.execute(select(offersets).where(offersets.c.uuid == uuid)).one_or_none()
+    if row is None:
+        return None
+    record = OfferSetRecord(
+        uuid=row.uuid,
+        owner=row.owner,
+        created=row.created,
+        expires=row.expires,
+        document=row.document.encode(),
+    )
+    members = select_sessions(tx, sessions.c.offerset == uuid)
+    return record, sorted(members, key=lambda member: member.position)
+
+
+def moves_of(tx: Connection, uuid: str) -> list[tuple[float, Phase, Phase, str]]:
+    """The phase moves of a session, oldest first: time, from, to, cause."""
+    rows = tx.execute(
+        select(events.c.time, events.c.previous, events.c.phase, events.c.cause)
+        .where(events.c.session == uuid)
+        .order_by(events.c.id)
+    )
+    return [(row.time, Phase(row.previous), Phase(row.phase), row.cause) for row in rows]
+
+
+def moves_of_sessions(tx: Connection, uuids: Sequence[str]) -> dict[str, dict[Phase, float]]:
+    """When each of some sessions came into each of its phases."""
+    moves: dict[str, dict[Phase, float]] = {}
+    if uuids:
+        rows = tx.execute(select(events.c.session, events.c.phase, events.c.time).where(events.c.session.in_(uuids)))
+        for row in rows:
+            moves.setdefault(row.session, {})[Phase(row.phase)] = row.time
+    return moves

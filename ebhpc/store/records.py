@@ -1,0 +1,109 @@
+"""Rows as frozen Structs, and how they are read from a result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from ebhpc.model import Allocation, Connector, Message, Phase
+from ebhpc.planning import Booking
+
+
+class OfferSetRecord(Struct, frozen=True, kw_only=True):
+    """An offer set: ``document`` is its wire JSON without the offers, ``expires`` that of its last offer."""
+
+    uuid: str
+    owner: str
+    created: float
+    expires: int
+    document: bytes
+
+
+class SessionRecord(Struct, frozen=True, kw_only=True):
+    """A session as it is stored; see ``tables.sessions`` for the columns."""
+
+    uuid: str
+    offerset: str
+    position: int
+    owner: str
+    username: str
+    platform: str
+    phase: Phase
+    created: float
+    modified: float
+    expires: int | None = None
+    start: int
+    latest: int
+    finish: int
+    duration: int
+    firm: bool
+    allocations: tuple[Allocation, ...]
+    document: bytes
+    messages: tuple[Message, ...] = ()
+    connectors: tuple[Connector, ...] | None = None
+    held: str | None = None
+    native: str | None = None
+    node: str | None = None
+    exit_code: int | None = None
+    started: float | None = None
+    ended: float | None = None
+    outcome: Phase | None = None
+    unfinished: bool = False
+    submitting: bool = False
+    attempt: int = 0
+    troubled: float | None = None
+    due: float = 0.0
+    lease: str | None = None
+    lease_until: float | None = None
+    kept_until: float | None = None
+
+
+class EventRecord(Struct, frozen=True, kw_only=True):
+    """One phase move: when, from where to where, why."""
+
+    session: str
+    time: float
+    previous: Phase
+    phase: Phase
+    cause: str
+
+
+_allocations = msgspec.json.Decoder(tuple[Allocation, ...])
+_messages = msgspec.json.Decoder(tuple[Message, ...])
+_connectors = msgspec.json.Decoder(tuple[Connector, ...])
+_devices = msgspec.json.Decoder(dict[str, int])
+_encode = msgspec.json.Encoder().encode
+
+
+def json_text(value: Any) -> str:
+    """A value of the model as JSON text for a column."""
+    return _encode(value).decode()
+
+
+def session_of(row: Any) -> SessionRecord:
+    """Read a row of ``sessions`` joined with its owner's ``username``."""
+    values = dict(row._mapping)
+    values["phase"] = Phase(values["phase"])
+    values["outcome"] = Phase(values["outcome"]) if values["outcome"] else None
+    values["allocations"] = _allocations.decode(values["allocations"])
+    values["messages"] = _messages.decode(values["messages"])
+    values["connectors"] = _connectors.decode(values["connectors"]) if values["connectors"] else None
+    values["document"] = values["document"].encode()
+    return SessionRecord(**values)
+
+
+def booking_of(row: Any) -> Booking:
+    """Read a row of ``bookings``."""
+    return Booking(
+        id=row.id,
+        session=row.session,
+        node=row.node,
+        start=row.start,
+        end=row.finish,
+        cores=row.cores,
+        memory=row.memory,
+        devices=_devices.decode(row.devices) if row.devices != "{}" else {},
+        expires=row.expires,
+    )

@@ -1,0 +1,150 @@
+"""All tables. Instants are POSIX seconds: whole where planning counts with them, else with a fraction."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+_Instant = Float(53)
+_Uuid = String(36)
+_Key = BigInteger().with_variant(Integer, "sqlite")
+
+identities = Table(
+    "identities",
+    metadata,
+    Column("uuid", _Uuid, primary_key=True),
+    Column("username", String(255), nullable=False, unique=True),
+    Column("password", Text, nullable=False, doc="argon2 hash"),
+    Column("admin", Boolean, nullable=False),
+    Column("created", _Instant, nullable=False),
+)
+
+platforms = Table(
+    "platforms",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("revision", BigInteger, nullable=False, doc="counts the changes of its bookings"),
+    Column("version", BigInteger, nullable=False, doc="counts its snapshots"),
+    Column("snapshot", LargeBinary, doc="the newest, as the planner encodes it"),
+    Column("taken", _Instant, doc="when the newest snapshot was taken"),
+    Column("trouble", Text, doc="a Message as JSON: why there is no answer now"),
+    Column("looked", _Instant, doc="when a driver last asked, answered or not"),
+)
+
+offersets = Table(
+    "offersets",
+    metadata,
+    Column("uuid", _Uuid, primary_key=True),
+    Column("owner", _Uuid, ForeignKey("identities.uuid"), nullable=False),
+    Column("created", _Instant, nullable=False),
+    Column("expires", BigInteger, nullable=False),
+    Column("document", Text, nullable=False, doc="the offer set as JSON, without its offers"),
+    Index(None, "owner", "created"),
+    Index(None, "expires"),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("uuid", _Uuid, primary_key=True),
+    Column("offerset", _Uuid, ForeignKey("offersets.uuid"), nullable=False),
+    Column("position", Integer, nullable=False, doc="among the offers of its set"),
+    Column("owner", _Uuid, ForeignKey("identities.uuid"), nullable=False),
+    Column("platform", String(40), nullable=False),
+    Column("phase", String(16), nullable=False),
+    Column("created", _Instant, nullable=False),
+    Column("modified", _Instant, nullable=False),
+    Column("expires", BigInteger, doc="of the offer; None once accepted"),
+    Column("start", BigInteger, nullable=False),
+    Column("latest", BigInteger, nullable=False),
+    Column("finish", BigInteger, nullable=False),
+    Column("duration", BigInteger, nullable=False),
+    Column("firm", Boolean, nullable=False),
+    Column("allocations", Text, nullable=False, doc="JSON list of Allocation"),
+    Column("document", Text, nullable=False, doc="the session's fixed part as wire JSON"),
+    Column("messages", Text, nullable=False, doc="JSON list of Message"),
+    Column("connectors", Text, doc="JSON list of Connector"),
+    Column("held", Text, doc="native name of its reservation"),
+    Column("native", Text, doc="native identifier of its job"),
+    Column("node", Text),
+    Column("exit_code", Integer),
+    Column("started", _Instant, doc="real start of its job"),
+    Column("ended", _Instant, doc="real end of its job"),
+    Column("outcome", String(16), doc="the final phase, decided when the job ended"),
+    Column("unfinished", Boolean, nullable=False, doc="the driver has work to do for it"),
+    Column("submitting", Boolean, nullable=False, doc="a job may exist that native does not name yet"),
+    Column("attempt", Integer, nullable=False),
+    Column("troubled", _Instant, doc="since when the present step has failed; counts where attempt is not 0"),
+    Column("due", _Instant, nullable=False, doc="when a driver should look at it; NEVER while one has it"),
+    Column("lease", String(80), doc="the driver that works on it"),
+    Column("lease_until", _Instant),
+    Column("kept_until", _Instant, doc="its results are deleted then"),
+    Index(None, "offerset"),
+    Index(None, "owner", "created"),
+    Index(None, "platform", "phase", "expires"),
+    Index(None, "unfinished", "lease", "due"),
+    Index(None, "kept_until"),
+)
+
+bookings = Table(
+    "bookings",
+    metadata,
+    Column("id", _Key, primary_key=True, autoincrement=True),
+    Column("session", _Uuid, ForeignKey("sessions.uuid"), nullable=False),
+    Column("platform", String(40), nullable=False),
+    Column("node", String(255), nullable=False),
+    Column("start", BigInteger, nullable=False),
+    Column("finish", BigInteger, nullable=False),
+    Column("cores", Integer, nullable=False),
+    Column("memory", BigInteger, nullable=False, doc="MiB"),
+    Column("devices", Text, nullable=False, doc="JSON: count by type"),
+    Column("expires", BigInteger),
+    Column("changed", BigInteger, nullable=False, doc="the platform's revision that last changed it"),
+    Column("freed", _Instant, doc="when it was given back; None while it counts"),
+    Index(None, "platform", "changed"),
+    Index(None, "session"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", _Key, primary_key=True, autoincrement=True),
+    Column("session", _Uuid, ForeignKey("sessions.uuid"), nullable=False),
+    Column("time", _Instant, nullable=False),
+    Column("previous", String(16), nullable=False),
+    Column("phase", String(16), nullable=False),
+    Column("cause", Text, nullable=False),
+    Index(None, "session"),
+)
+
+drivers = Table(
+    "drivers",
+    metadata,
+    Column("name", String(80), primary_key=True),
+    Column("incarnation", _Uuid, nullable=False),
+    Column("host", String(255), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("pid_started", _Instant, nullable=False),
+    Column("heartbeat", _Instant, nullable=False),
+)

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from ebhpc.model import Phase
+from ebhpc.store import (
+    Booked,
+    Changes,
+    Store,
+    accept,
+    book_offers,
+    cancel,
+    changes_since,
+    claim,
+    ensure_platforms,
+    expire_offers,
+    get_offerset,
+    live_bookings,
+    moves_of,
+    reject,
+    upgrade,
+)
+from tests.store.families import NOW, offer, offerset, somebody
+
+
+@pytest.fixture
+def store(database_url: str) -> Iterator[Store]:
+    opened = Store(database_url)
+    upgrade(opened)
+    ensure_platforms(opened, ["tin", "zinc"])
+    yield opened
+    opened.close()
+
+
+def book(store: Store, owner: str, *offers, fits=lambda platform, changes: True, now=NOW, **options):
+    record = offerset(owner, offers)
+    known = {one.platform: 0 for one in offers}
+    return record, book_offers(store, record, offers, known, fits, now=now, **options)
+
+
+def phases(store: Store, uuid: str) -> list[Phase]:
+    with store.read() as tx:
+        found = get_offerset(tx, uuid)
+    assert found is not None
+    return [member.phase for member in found[1]]
+
+
+def held_by(store: Store) -> set[str]:
+    with store.read() as tx:
+        return {row.session for row in live_bookings(tx)}
+
+
+def test_offers_are_bookings_from_the_moment_they_are_made(store):
+    first, second = offer(), offer("zinc")
+    record, outcome = book(store, somebody(store), first, second)
+    assert outcome is Booked.DONE
+    assert phases(store, record.uuid) == [Phase.OFFERED, Phase.OFFERED]
+    assert held_by(store) == {first.uuid, second.uuid}
+
+
+def test_a_set_that_does_not_fit_on_one_platform_leaves_nothing_on_any(store):
+    record, outcome = book(
+        store, somebody(store), offer(), offer("zinc"), fits=lambda platform, changes: platform == "tin"
+    )
+    assert outcome is Booked.CONFLICT
+    assert held_by(store) == set()
+    with store.read() as tx:
+        assert get_offerset(tx, record.uuid) is None
+
+
+def test_accepting_one_offer_rejects_its_siblings_and_frees_what_they_held(store):
+    one, two, three = offer(), offer(start=int(NOW) + 900), offer("zinc")
+    record, _ = book(store, somebody(store), one, two, three)
+    answer = accept(store, two.uuid, now=NOW + 1)
+    assert answer is not None
+    assert answer.done
+    assert answer.session.phase is Phase.ACCEPTED
+    assert phases(store, record.uuid) == [Phase.REJECTED, Phase.ACCEPTED, Phase.REJECTED]
+    assert held_by(store) == {two.uuid}
+    with store.read() as tx:
+        moves = [(here, there) for _, here, there, _ in moves_of(tx, one.uuid)]
+    assert moves == [(Phase.INITIAL, Phase.OFFERED), (Phase.OFFERED, Phase.REJECTED)]
+
+
+def test_accepting_twice_answers_the_session_as_it_is(store):
+    one = offer()
+    book(store, somebody(store), one)
+    accept(store, one.uuid, now=NOW)
+    again = accept(store, one.uuid, now=NOW + 1000)
+    assert again is not None
+    assert again.done
+    assert again.session.phase is Phase.ACCEPTED
+    with store.read() as tx:
+        assert len(moves_of(tx, one.uuid)) == 2
+
+
+def test_an_offer_past_its_expiry_cannot_be_accepted_and_is_expired_by_the_attempt(store):
+    one = offer(expires=int(NOW) + 10)
+    book(store, somebody(store), one)
+    answer = accept(store, one.uuid, now=NOW + 10)
+    assert answer is not None
+    assert not answer.done
+    assert answer.session.phase is Phase.EXPIRED
+    assert held_by(store) == set()
+
+
+def test_expiry_frees_the_booking_and_tells_those_who_follow_the_changes(store):
+    one = offer(expires=int(NOW) + 10)
+    book(store, somebody(store), one)
+    with store.read() as tx:
+        before = changes_since(tx, "tin", 0)
+    assert expire_offers(store, "tin", now=NOW + 9) == 0
+    assert expire_offers(store, "tin", now=NOW + 10) == 1
+    with store.read() as tx:
+        after = changes_since(tx, "tin", before.revision)
+    assert [booking.session for booking in before.present] == [one.uuid]
+    assert after.gone == (before.present[0].id,)
+    assert after.present == ()
+
+
+def test_a_later_booking_sees_due_offers_expired_in_its_own_transaction(store):
+    owner = somebody(store)
+    book(store, owner, offer(expires=int(NOW) + 10))
+    seen: list[Changes] = []
+
+    def look(platform: str, changes: Changes) -> bool:
+        seen.append(changes)
+        return True
+
+    book(store, owner, offer(), fits=look, now=NOW + 20)
+    assert seen[0].present == ()
+
+
+def test_rejecting_one_offer_leaves_its_siblings(store):
+    one, two = offer(), offer("zinc")
+    record, _ = book(store, somebody(store), one, two)
+    answer = reject(store, one.uuid, now=NOW)
+    assert answer is not None
+    assert answer.done
+    assert phases(store, record.uuid) == [Phase.REJECTED, Phase.OFFERED]
+    assert reject(store, one.uuid, now=NOW).done
+    assert not accept(store, one.uuid, now=NOW).done
+
+
+def test_an_accepted_offer_cannot_be_rejected(store):
+    one = offer()
+    book(store, somebody(store), one)
+    accept(store, one.uuid, now=NOW)
+    answer = reject(store, one.uuid, now=NOW)
+    assert answer is not None
+    assert not answer.done
+    assert answer.session.phase is Phase.ACCEPTED
+
+
+def test_an_owner_can_have_only_so_many_offers_outstanding(store):
+    ada, grace = somebody(store, "ada"), somebody(store, "grace")
+    assert book(store, ada, offer(), offer(), most_outstanding=3)[1] is Booked.DONE
+    assert book(store, ada, offer(), offer(), most_outstanding=3)[1] is Booked.TOO_MANY
+    assert book(store, grace, offer(), offer(), most_outstanding=3)[1] is Booked.DONE
+    assert book(store, ada, offer(), most_outstanding=3)[1] is Booked.DONE
+    assert len(held_by(store)) == 5
+
+
+def test_direct_execution_books_and_accepts_in_one_transaction(store):
+    one, two = offer(), offer("zinc")
+    record, _ = book(store, somebody(store), one, two, accept_first=True)
+    assert phases(store, record.uuid) == [Phase.ACCEPTED, Phase.REJECTED]
+    assert held_by(store) == {one.uuid}
+    assert [session.uuid for session in claim(store, "d", now=NOW, lease=30, most=9)] == [one.uuid]
+
+
+def test_a_cancelled_session_keeps_its_booking_until_the_driver_has_ended_it(store):
+    one = offer()
+    book(store, somebody(store), one)
+    assert cancel(store, one.uuid, now=NOW, cause="too early").phase is Phase.OFFERED
+    accept(store, one.uuid, now=NOW)
+    assert cancel(store, one.uuid, now=NOW, cause="by its owner").phase is Phase.CANCELLED
+    assert cancel(store, one.uuid, now=NOW, cause="again").phase is Phase.CANCELLED
+    assert held_by(store) == {one.uuid}
+    assert not accept(store, one.uuid, now=NOW).done
+
+
+def test_what_does_not_exist_is_none(store):
+    assert accept(store, "no such", now=NOW) is None
+    assert reject(store, "no such", now=NOW) is None
+    assert cancel(store, "no such", now=NOW, cause="-") is None
+    with store.read() as tx:
+        assert get_offerset(tx, "no such") is None
