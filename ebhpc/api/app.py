@@ -1,0 +1,116 @@
+"""The Falcon application: its resources, and what all of them share."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+from uuid import uuid4
+
+import falcon
+
+from ebhpc import media
+from ebhpc.api.access import Gate
+from ebhpc.api.accounts import Accounts
+from ebhpc.api.broker import Broker
+from ebhpc.api.description import Description
+from ebhpc.api.health import Live, Metrics, Ready
+from ebhpc.api.identities import Identities
+from ebhpc.api.metrics import Measures, Timing
+from ebhpc.api.outputs import OutputFile, Outputs
+from ebhpc.api.platforms import PlatformList, PlatformTimeline
+from ebhpc.api.problems import Problem, problem_of
+from ebhpc.api.requests import Direct, OfferSets, Requests
+from ebhpc.api.sessions import Session, Sessions
+from ebhpc.api.timelines import Timelines
+from ebhpc.api.wire import problem_answer
+from ebhpc.config import Config
+from ebhpc.model.registry import Kinds
+from ebhpc.plugins import Platform, Policies
+from ebhpc.store import Store
+
+log = logging.getLogger(__name__)
+
+
+def random_uuid() -> str:
+    """Return a random UUID as text."""
+    return str(uuid4())
+
+
+def create_app(
+    *,
+    store: Store,
+    platforms: Mapping[str, Platform],
+    kinds: Kinds,
+    config: Config,
+    policies: Policies,
+    clock: Callable[[], float] = time.time,
+    new_uuid: Callable[[], str] = random_uuid,
+) -> falcon.App[falcon.Request, falcon.Response]:
+    """Make the WSGI application of one worker process. Make it, and what it is given, after a fork.
+
+    Args:
+        store: the database, at the newest revision, with a row for each platform.
+        platforms: by name; each is called on its own threads.
+        kinds: the kinds of the data model, those of plugins included.
+        config: all settings.
+        policies: the site's rules.
+        clock: gives POSIX seconds.
+        new_uuid: gives a fresh UUID as text.
+    """
+    measures = Measures(store, clock)
+    broker = Broker(
+        store=store,
+        platforms=platforms,
+        kinds=kinds,
+        config=config,
+        policies=policies,
+        clock=clock,
+        new_uuid=new_uuid,
+        timelines=Timelines(store, platforms),
+        accounts=Accounts(store),
+        measures=measures,
+    )
+    middleware: list[Any] = [Timing(measures), Gate(broker.accounts, public_reads=config.api.public_reads)]
+    app: falcon.App[falcon.Request, falcon.Response] = falcon.App(middleware=middleware)
+    app.req_options.strip_url_path_trailing_slash = True
+    app.req_options.keep_blank_qs_values = True
+    app.add_error_handler(Exception, _answer_fault)
+    app.add_error_handler(falcon.HTTPError, _answer_problem)
+    for path, resource in resources(broker).items():
+        app.add_route(path, resource)
+    return app
+
+
+def resources(broker: Broker) -> dict[str, Any]:
+    """Return every resource by the template of its path."""
+    return {
+        "/requests": Requests(broker),
+        "/direct": Direct(broker),
+        "/offersets/{uuid}": OfferSets(broker),
+        "/sessions": Sessions(broker),
+        "/sessions/{uuid}": Session(broker),
+        "/sessions/{uuid}/output": Outputs(broker),
+        "/sessions/{uuid}/output/{name:path}": OutputFile(broker),
+        "/platforms": PlatformList(broker),
+        "/platforms/{name}/timeline": PlatformTimeline(broker),
+        "/admin/identities": Identities(broker),
+        "/openapi.yaml": Description(broker, media.YAML),
+        "/openapi.json": Description(broker, media.JSON),
+        "/health/live": Live(),
+        "/health/ready": Ready(broker),
+        "/metrics": Metrics(broker),
+    }
+
+
+def _answer_problem(
+    req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, params: dict[str, Any]
+) -> None:
+    problem_answer(req, resp, problem_of(error))
+
+
+def _answer_fault(req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]) -> None:
+    """Answer a fault of our own: what it was is for the log, not for the client."""
+    log.error("%s %s failed", req.method, req.path, exc_info=error)
+    problem_answer(req, resp, Problem(500, "the broker failed to answer; its log says why"))

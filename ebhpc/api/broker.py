@@ -1,0 +1,30 @@
+"""What the resources of one worker process work with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from msgspec import Struct
+
+from ebhpc.api.accounts import Accounts
+from ebhpc.api.metrics import Measures
+from ebhpc.api.timelines import Timelines
+from ebhpc.config import Config
+from ebhpc.model.registry import Kinds
+from ebhpc.plugins import Platform, Policies
+from ebhpc.store import Store
+
+
+class Broker(Struct, frozen=True, kw_only=True):
+    """The parts of a worker. ``clock`` gives POSIX seconds, ``new_uuid`` a fresh UUID as text."""
+
+    store: Store
+    platforms: Mapping[str, Platform]
+    kinds: Kinds
+    config: Config
+    policies: Policies
+    clock: Callable[[], float]
+    new_uuid: Callable[[], str]
+    timelines: Timelines
+    accounts: Accounts
+    measures: Measures

@@ -1,0 +1,151 @@
+"""``/platforms`` and ``/platforms/{name}/timeline``: what there is to run on, and when it is free."""
+
+from __future__ import annotations
+
+import falcon
+
+from ebhpc.api.access import Access, Readable
+from ebhpc.api.answers import (
+    PlatformItem,
+    PlatformItems,
+    TimelineDocument,
+    TimelineLicences,
+    TimelineNode,
+    TimelineStep,
+)
+from ebhpc.api.broker import Broker
+from ebhpc.api.problems import Problem, not_found
+from ebhpc.api.rendering import time_text
+from ebhpc.api.timelines import Known
+from ebhpc.api.wire import answer
+from ebhpc.model import MessageKind
+from ebhpc.model.times import instant_text, parse_duration
+from ebhpc.planning import Availability, Step, occupancy
+from ebhpc.plugins import Platform, PlatformUnavailable
+
+_MIB_PER_GIB = 1024
+_SHOWN = 24 * 3600
+_MOST = 31 * 24 * 3600
+
+
+class PlatformList(Readable):
+    """``/platforms``."""
+
+    access = Access.READERS
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer each platform, what it has, and whether it can be used now."""
+        broker = self._broker
+        current = broker.timelines.current(broker.clock())
+        items = [platform_item(broker.platforms[name], known) for name, known in current.items()]
+        answer(req, resp, PlatformItems(platforms=items))
+
+
+class PlatformTimeline(Readable):
+    """``/platforms/{name}/timeline``."""
+
+    access = Access.READERS
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
+        """Answer what is free on a platform from now on, for a day or for ``duration``."""
+        broker = self._broker
+        if name not in broker.platforms:
+            raise not_found(f"platform {name}")
+        duration = _duration(req)
+        now = broker.clock()
+        known = broker.timelines.one(name, now)
+        if isinstance(known, PlatformUnavailable):
+            raise Problem(
+                409,
+                "nothing is known of the platform {platform} now: {reason}",
+                kind=MessageKind.PLATFORM_UNAVAILABLE,
+                platform=name,
+                reason=known.reason,
+            )
+        answer(req, resp, timeline_document(occupancy(known.timeline, int(now), int(now) + duration)))
+
+
+def _duration(req: falcon.Request) -> int:
+    """Read the query.
+
+    Raises:
+        Problem: 400.
+    """
+    text = req.get_param("duration")
+    if text is None:
+        return _SHOWN
+    try:
+        duration = parse_duration(text)
+        if duration > _MOST:
+            raise ValueError("it is longer than 31 days")
+    except ValueError as error:
+        raise Problem(
+            400,
+            "the query parameter {path} cannot be used: {reason}",
+            kind=MessageKind.INVALID_VALUE,
+            path="duration",
+            reason=error,
+        ) from None
+    return duration
+
+
+def platform_item(platform: Platform, known: Known | PlatformUnavailable) -> PlatformItem:
+    """Return what clients may know of a platform."""
+    if isinstance(known, PlatformUnavailable):
+        return PlatformItem(name=platform.name, kind=platform.kind, available=False, reason=known.reason)
+    snapshot = known.timeline.snapshot
+    devices: dict[str, int] = {}
+    for node in snapshot.nodes:
+        for device, count in node.devices.items():
+            devices[device] = devices.get(device, 0) + count
+    return PlatformItem(
+        name=platform.name,
+        kind=platform.kind,
+        available=True,
+        taken=time_text(snapshot.taken),
+        nodes=len(snapshot.nodes),
+        cores=sum(node.cores for node in snapshot.nodes),
+        memory=sum(node.memory for node in snapshot.nodes) // _MIB_PER_GIB,
+        devices=devices,
+    )
+
+
+def timeline_document(free: Availability) -> TimelineDocument:
+    """Return what is free as clients see it."""
+    return TimelineDocument(
+        platform=free.platform,
+        taken=instant_text(free.taken),
+        start=instant_text(free.start),
+        end=instant_text(free.end),
+        total=_steps(free.total),
+        nodes=[
+            TimelineNode(
+                name=node.name,
+                state=node.state,
+                cores=node.cores,
+                memory=node.memory // _MIB_PER_GIB,
+                devices=node.devices,
+                steps=_steps(node.steps),
+            )
+            for node in free.nodes
+        ],
+        licences=[TimelineLicences(start=instant_text(step.start), free=step.free) for step in free.licences],
+    )
+
+
+def _steps(steps: tuple[Step, ...]) -> list[TimelineStep]:
+    return [
+        TimelineStep(
+            start=instant_text(step.start),
+            cores=step.cores,
+            memory=step.memory // _MIB_PER_GIB,
+            devices=step.devices,
+        )
+        for step in steps
+    ]

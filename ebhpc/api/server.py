@@ -1,0 +1,168 @@
+"""Gunicorn with thread workers, embedded: the process that calls ``run_api`` becomes its arbiter."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import socket
+import struct
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, MutableMapping
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+from gunicorn.glogging import Logger
+from gunicorn.workers.gthread import ThreadWorker
+
+from ebhpc.config import Config
+
+log = logging.getLogger(__name__)
+
+GRACE = 25
+"""Seconds that requests under way have when the service is stopped."""
+
+_SHARED = "PROMETHEUS_MULTIPROC_DIR"
+
+# What nginx's combined format has, the time last, in microseconds. No query: nothing secret stands in one, but nobody
+# promises that of a client's mistakes.
+_ACCESS = '%(h)s %(u)s "%(m)s %(U)s %(H)s" %(s)s %(B)s "%(a)s" %(D)s'
+
+
+class Log(Logger):
+    """Gunicorn's log lines, written where and how the process writes its others."""
+
+    def setup(self, cfg: Any) -> None:
+        """Let the root logger's handlers write them."""
+        super().setup(cfg)
+        for logger in (self.error_log, self.access_log):
+            logger.handlers.clear()
+            logger.propagate = True
+
+    def access(self, resp: Any, req: Any, environ: MutableMapping[str, Any], request_time: Any) -> None:
+        """Log a request, unless it only asks whether the service is there: those would drown the others."""
+        if not environ.get("PATH_INFO", "").startswith("/health/"):
+            super().access(resp, req, environ, request_time)
+
+
+class Worker(ThreadWorker):
+    """A worker whose threads do not wait for ever for a client that says nothing more."""
+
+    def enqueue_req(self, conn: Any) -> None:
+        """Limit each wait for a client's bytes; gunicorn itself waits without end once a request has begun."""
+        if conn.sock.family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+            seconds = struct.pack("ll", self.cfg.timeout, 0)
+            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, seconds)
+            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
+        super().enqueue_req(conn)
+
+
+class _Server(BaseApplication):
+    """The service as gunicorn sees it."""
+
+    def __init__(self, make_app: Callable[[], Any], config: Config, ready: Callable[[str], None] | None) -> None:
+        self._make_app = make_app
+        self._config = config
+        self._ready = ready
+        self._signal: tuple[int, int] | None = None
+        super().__init__()
+
+    def load_config(self) -> None:
+        api, loglevel = self._config.api, self._config.logging.level
+        chosen = {
+            "bind": [str(api.bind)],
+            "workers": api.workers,
+            "threads": api.threads,
+            "worker_class": Worker,
+            "worker_connections": 1000,
+            "timeout": ceil(api.request_timeout),
+            "graceful_timeout": GRACE,
+            "keepalive": 5,
+            "limit_request_line": 8190,
+            "limit_request_fields": 64,
+            "limit_request_field_size": 8190,
+            "preload_app": False,
+            "control_socket_disable": True,
+            "proc_name": "ebhpc api",
+            "loglevel": loglevel,
+            "errorlog": "-",
+            "accesslog": "-" if loglevel in ("debug", "info") else None,
+            "access_log_format": _ACCESS,
+            "logger_class": Log,
+            "when_ready": self._when_ready,
+            "post_worker_init": self._worker_is_ready,
+            "child_exit": _forget_measures,
+        }
+        for name, value in chosen.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        """Make the application, in a worker that was just forked."""
+        return self._make_app()
+
+    def _when_ready(self, arbiter: Arbiter) -> None:
+        """Listen, on a thread, for the first worker to say that it serves; then call ``ready``."""
+        if self._ready is None:
+            return
+        reading, writing = self._signal = os.pipe()
+        address = str(arbiter.LISTENERS[0])
+        ready = self._ready
+
+        def wait() -> None:
+            if os.read(reading, 1):
+                ready(address)
+            os.close(reading)
+            os.close(writing)
+            self._signal = None
+
+        threading.Thread(target=wait, name="ready", daemon=True).start()
+
+    def _worker_is_ready(self, worker: Any) -> None:
+        if self._signal is not None:
+            os.write(self._signal[1], b"!")
+
+
+def _forget_measures(arbiter: Arbiter, worker: Any) -> None:
+    """Drop the gauges of a worker that ended; its counters go on counting."""
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def run_api(
+    make_app: Callable[[], Any],
+    config: Config,
+    *,
+    ready: Callable[[str], None] | None = None,
+) -> int:
+    """Serve until SIGTERM, SIGINT or SIGQUIT; return the exit code. Call it on the main thread.
+
+    Args:
+        make_app: makes the WSGI application; called in each worker after it was forked, so that nothing of the
+            database or of threads is shared.
+        config: ``api`` says where to listen, with how many workers and threads, how long a request may take; at the
+            level info and below of ``logging`` requests are logged too. Log records go to the handlers of the root
+            logger, or to standard error where it has none.
+        ready: called once, on a thread of this process, with the address, when a worker serves.
+    """
+    given = os.environ.get(_SHARED)
+    folder = Path(given or tempfile.mkdtemp(prefix="ebhpc-metrics-"))
+    os.environ[_SHARED] = str(folder)
+    here = os.getpid()
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        Arbiter(_Server(make_app, config, ready)).run()
+    except SystemExit as end:
+        if os.getpid() != here:
+            raise  # a worker that ends
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    finally:
+        if os.getpid() == here and given is None:
+            os.environ.pop(_SHARED, None)
+            shutil.rmtree(folder, ignore_errors=True)
+    return 0
