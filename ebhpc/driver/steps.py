@@ -1,0 +1,187 @@
+"""Carrying out a session's next step: its hooks, called outside of any transaction, and the move that follows.
+
+Every step can be repeated from its beginning: hooks are safe to repeat by the session's UUID, and a move is written
+only while the session is still in its phase and its lease still ours.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+
+from msgspec.structs import replace
+from sqlalchemy.exc import DBAPIError
+
+from ebhpc.driver.charges import Charge
+from ebhpc.driver.decisions import (
+    Move,
+    cleaned,
+    failed_to,
+    lateness,
+    next_word,
+    reached,
+    refused,
+    too_late,
+    troubled_since,
+)
+from ebhpc.driver.notices import progress, timed
+from ebhpc.driver.phases import BEFORE_ITS_JOB, MACHINE, Step, missed, when
+from ebhpc.driver.writing import Writer, reason_of
+from ebhpc.model import Message, Phase
+from ebhpc.plugins import PlatformUnavailable, SessionFailed
+from ebhpc.store import BrokenDocument, Change, LeaseLost
+
+log = logging.getLogger("ebhpc.driver")
+
+
+class Steps:
+    """Runs the steps of charges, one at a time. ``settle``: the least seconds between two calls to end a job."""
+
+    def __init__(self, writer: Writer, *, settle: float) -> None:
+        self._writer = writer
+        self._settle = settle
+
+    def run(self, charge: Charge) -> None:
+        """Run the next step of a charge that the caller has taken, and put it down, whatever happens."""
+        step = charge.step
+        uuid = charge.record.uuid
+        try:
+            if step is not None:
+                self._run(charge, step)
+        except LeaseLost as error:
+            log.debug("session %s: %s", uuid, error, extra={"session": uuid})
+            charge.stale = True
+            charge.due = max(charge.due, self._writer.clock() + self._writer.settings.interval)
+        except SessionFailed as error:
+            assert step is not None
+            self._note(charge, refused(step, error.messages, self._writer.clock()))
+        except (PlatformUnavailable, BrokenDocument) as error:
+            self._failed(charge, step, error)
+        except DBAPIError:
+            log.exception("session %s: the database failed while %s", uuid, step, extra={"session": uuid})
+            self._writer.later(charge)
+        except Exception as error:  # a bug of ours must not stop the others' sessions
+            log.exception("session %s: an error while %s", uuid, step, extra={"session": uuid})
+            self._failed(charge, step, error)
+        finally:
+            self._writer.put_down(charge)
+
+    def _run(self, charge: Charge, step: Step) -> None:
+        if step in BEFORE_ITS_JOB and self._not_now(charge, step):
+            return
+        match step:
+            case Step.HOLD | Step.WAIT | Step.PREPARE:
+                self._get_ready(charge, step)
+            case Step.SUBMIT:
+                self._submit(charge)
+            case Step.FOLLOW:  # its observations come in bulk; here it is only seen whether they can
+                self._writer.platform(charge.record)
+                self._writer.session(charge)
+                charge.due = math.inf
+            case Step.END:
+                self._end(charge)
+            case Step.CLEAN:
+                self._clean(charge)
+
+    def _not_now(self, charge: Charge, step: Step) -> bool:
+        """Whether it is too late for the step, or too early; either is dealt with."""
+        writer = self._writer
+        now = writer.clock()
+        if missed(charge.record, now):
+            writer.write(charge, too_late(charge.record, now))
+            return True
+        begin = when(charge.record, step, writer.lead(charge.record))
+        if now < begin:
+            if begin - now > writer.settings.interval:
+                writer.write(charge, Move(cause="early", change=Change(due=begin, unlease=True)))
+            else:
+                charge.due = begin
+            return True
+        return False
+
+    def _get_ready(self, charge: Charge, step: Step) -> None:
+        writer = self._writer
+        held = None
+        messages: tuple[Message, ...] = ()
+        if step is not Step.WAIT:
+            answer = writer.call(charge, MACHINE[step].hooks[0])
+            if step is Step.HOLD:
+                held = answer
+            elif answer is not None:
+                messages = timed(answer.messages, writer.clock())
+        result = reached(charge.record, step, writer.clock(), lead=writer.lead(charge.record))
+        change = replace(result.change, held=held, messages=(*messages, *result.change.messages))
+        writer.write(charge, replace(result, change=change))
+
+    def _submit(self, charge: Charge) -> None:
+        writer = self._writer
+        now = writer.clock()
+        tried_before = charge.record.submitting
+        late = () if tried_before else lateness(charge.record, now)
+        # Written at each try: whoever lost the lease meanwhile must not come as far as the hook.
+        writer.write(charge, Move(cause="about to submit", change=Change(submitting=True, messages=late)))
+        try:
+            native = writer.call(charge, "ebhpc_submit")
+        except SessionFailed as error:
+            result = refused(Step.SUBMIT, error.messages, writer.clock())
+            # An earlier try without an answer may have started a job all the same.
+            change = replace(result.change, submitting=None if tried_before else False)
+            writer.write(charge, replace(result, change=change))
+            return
+        told = progress(writer.clock(), "the job is with {platform}", platform=charge.record.platform, native=native)
+        change = Change(native=native, submitting=False, attempt=0, messages=(told,))
+        writer.write(charge, Move(cause="submitted", change=change))
+
+    def _end(self, charge: Charge) -> None:
+        """Ask for the job's end; when it does not come, ask again, ever more rarely."""
+        charge.asked += 1
+        self._writer.call(charge, "ebhpc_cancel")
+        if charge.asked > 1:
+            self._failed(charge, Step.END, TimeoutError("its job has not ended yet"))
+        else:
+            charge.due = self._writer.clock() + self._settle
+
+    def _clean(self, charge: Charge) -> None:
+        writer = self._writer
+        never_accepted = charge.record.phase in (Phase.REJECTED, Phase.EXPIRED)
+        for hook in MACHINE[Step.CLEAN].hooks:
+            if hook == "ebhpc_release" or not never_accepted:
+                writer.call(charge, hook)
+        now = writer.clock()
+        writer.write(charge, cleaned(charge.record, now, keep_results=int(writer.settings.keep_results)))
+
+    # --- failures ------------------------------------------------------------------------------------------------
+
+    def _failed(self, charge: Charge, step: Step | None, error: Exception) -> None:
+        """Put a step off that got no answer."""
+        if step is None:
+            return
+        writer = self._writer
+        record = charge.record
+        now = writer.clock()
+        patience = writer.patience()
+        pause = getattr(error, "retry_after", None) or 0.0
+        answered = writer.answered.get(record.platform, 0.0)
+        self._note(
+            charge,
+            failed_to(record, step, reason_of(error), now, patience, answered=answered, pause=pause),
+        )
+        if charge.step is Step.FOLLOW:
+            charge.due = next_word(troubled_since(charge.record, now), now, patience)
+        elif charge.step is Step.END:
+            wait = patience.delay(charge.record.attempt)
+            charge.due = now + max(wait, pause, self._settle if charge.asked > 1 else 0.0)
+
+    def _note(self, charge: Charge, result: Move) -> None:
+        """Write what follows from a failure; where that fails as well, try the step again in a while."""
+        uuid = charge.record.uuid
+        try:
+            if result.there is Phase.FAILED or result.cause.startswith("gave up"):
+                log.error("session %s: %s", uuid, result.cause, extra={"session": uuid})
+            self._writer.write(charge, result)
+        except LeaseLost as error:
+            log.debug("session %s: %s", uuid, error, extra={"session": uuid})
+            charge.stale = True
+        except Exception:  # the database, most likely
+            log.exception("session %s: could not note a failure", uuid, extra={"session": uuid})
+            self._writer.later(charge)
