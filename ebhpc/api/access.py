@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 from typing import Any
+from urllib.parse import urlsplit
 
 import falcon
 
 from ebhpc.api.accounts import Accounts
 from ebhpc.api.problems import Problem, forbidden, unauthenticated
 from ebhpc.api.wire import wanted_type
+from ebhpc.config import Api
 from ebhpc.model import Identity
+
+_READING = frozenset({"GET", "HEAD"})
 
 
 class Access(Enum):
@@ -39,9 +43,9 @@ class Gate:
     A resource has an attribute ``access``, and ``form = False`` where it does not answer documents of the model.
     """
 
-    def __init__(self, accounts: Accounts, *, public_reads: bool) -> None:
+    def __init__(self, accounts: Accounts, api: Api) -> None:
         self._accounts = accounts
-        self._public_reads = public_reads
+        self._api = api
 
     def process_resource(
         self, req: falcon.Request, resp: falcon.Response, resource: Any, params: dict[str, Any]
@@ -54,6 +58,7 @@ class Gate:
         req.context.identity = None
         if req.method == "OPTIONS":
             return
+        check_origin(req, self._api)
         access: Access = resource.access
         if access is not Access.EVERYBODY:
             identity = self._accounts.identify(req.auth)
@@ -66,7 +71,23 @@ class Gate:
             req.context.media_type = wanted_type(req)
 
     def _may_read_unknown(self, req: falcon.Request) -> bool:
-        return self._public_reads and req.method in ("GET", "HEAD")
+        return self._api.public_reads and req.method in _READING
+
+
+def check_origin(req: falcon.Request, api: Api) -> None:
+    """Let no page of another site use the password that a browser remembers for us.
+
+    A browser names in ``Origin`` the site whose page sends something; other programs send no such header.
+
+    Raises:
+        Problem: 403.
+    """
+    origin = req.get_header("Origin")
+    if origin is None or req.method in _READING:
+        return
+    ours = {req.get_header("Host"), urlsplit(api.url or "").netloc}
+    if origin.partition("://")[2] not in ours - {"", None}:
+        raise Problem(403, "pages of another site may not change anything here")
 
 
 def check_owner(identity: Identity | None, owner: str, what: str) -> None:

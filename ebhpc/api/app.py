@@ -9,6 +9,8 @@ from typing import Any
 from uuid import uuid4
 
 import falcon
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from ebhpc import media
 from ebhpc.api.access import Gate
@@ -17,7 +19,6 @@ from ebhpc.api.broker import Broker
 from ebhpc.api.description import Description
 from ebhpc.api.health import Live, Metrics, Ready
 from ebhpc.api.identities import Identities
-from ebhpc.api.metrics import Measures, Timing
 from ebhpc.api.outputs import OutputFile, Outputs
 from ebhpc.api.platforms import PlatformList, PlatformTimeline
 from ebhpc.api.problems import Problem, problem_of
@@ -59,6 +60,9 @@ def create_app(
         clock: gives POSIX seconds.
         new_uuid: gives a fresh UUID as text.
     """
+    # Not before: what it imports decides then whether the workers share their measures.
+    from ebhpc.api.metrics import Measures, Timing
+
     measures = Measures(store, clock)
     broker = Broker(
         store=store,
@@ -72,11 +76,12 @@ def create_app(
         accounts=Accounts(store),
         measures=measures,
     )
-    middleware: list[Any] = [Timing(measures), Gate(broker.accounts, public_reads=config.api.public_reads)]
+    middleware: list[Any] = [Timing(measures), Gate(broker.accounts, config.api)]
     app: falcon.App[falcon.Request, falcon.Response] = falcon.App(middleware=middleware)
     app.req_options.strip_url_path_trailing_slash = True
     app.req_options.keep_blank_qs_values = True
     app.add_error_handler(Exception, _answer_fault)
+    app.add_error_handler((OperationalError, PoolTimeoutError), _answer_silence)
     app.add_error_handler(falcon.HTTPError, _answer_problem)
     for path, resource in resources(broker).items():
         app.add_route(path, resource)
@@ -112,5 +117,11 @@ def _answer_problem(
 
 def _answer_fault(req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]) -> None:
     """Answer a fault of our own: what it was is for the log, not for the client."""
-    log.error("%s %s failed", req.method, req.path, exc_info=error)
+    log.error("%s %a failed", req.method, req.path, exc_info=error)
     problem_answer(req, resp, Problem(500, "the broker failed to answer; its log says why"))
+
+
+def _answer_silence(req: falcon.Request, resp: falcon.Response, error: Exception, params: dict[str, Any]) -> None:
+    """Answer that the database does not answer."""
+    log.error("%s %a: the database does not answer", req.method, req.path, exc_info=error)
+    problem_answer(req, resp, Problem(503, "the database does not answer", headers={"Retry-After": "5"}))

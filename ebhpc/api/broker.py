@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from ebhpc.api.accounts import Accounts
-from ebhpc.api.metrics import Measures
 from ebhpc.api.timelines import Timelines
 from ebhpc.config import Config
 from ebhpc.model.registry import Kinds
 from ebhpc.plugins import Platform, Policies
 from ebhpc.store import Store
+
+if TYPE_CHECKING:
+    from ebhpc.api.metrics import Measures
 
 
 class Broker(Struct, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 """What is counted and timed, for Prometheus; of all workers together where they share a directory.
 
 prometheus_client decides when it is imported whether processes share their numbers, by PROMETHEUS_MULTIPROC_DIR:
-``ebhpc.api.server`` sets it before the workers import this module.
+``ebhpc.api.server`` sets it, and ``create_app`` imports this module, in the worker, when it is set.
 """
 
 from __future__ import annotations

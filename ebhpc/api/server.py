@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -10,11 +11,13 @@ import struct
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, MutableMapping
 from math import ceil
 from pathlib import Path
 from typing import Any
 
+import psutil
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
@@ -28,6 +31,7 @@ GRACE = 25
 """Seconds that requests under way have when the service is stopped."""
 
 _SHARED = "PROMETHEUS_MULTIPROC_DIR"
+_PREFIX = "ebhpc-metrics-"
 
 # What nginx's combined format has, the time last, in microseconds. No query: nothing secret stands in one, but nobody
 # promises that of a client's mistakes.
@@ -51,15 +55,36 @@ class Log(Logger):
 
 
 class Worker(ThreadWorker):
-    """A worker whose threads do not wait for ever for a client that says nothing more."""
+    """A worker that does not wait for ever for a client to finish its request.
+
+    Gunicorn's own threads wait without end once a request has begun: a few clients that send a byte now and then would
+    keep all of them. Everything here runs on the worker's main thread.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._deadlines: dict[Any, float] = {}
 
     def enqueue_req(self, conn: Any) -> None:
-        """Limit each wait for a client's bytes; gunicorn itself waits without end once a request has begun."""
-        if conn.sock.family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
-            seconds = struct.pack("ll", self.cfg.timeout, 0)
-            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, seconds)
-            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
+        """Hand a connection that has something to say to a thread, and note until when it may be read."""
+        seconds = struct.pack("ll", self.cfg.timeout, 0)
+        conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
+        self._deadlines[conn] = time.monotonic() + self.cfg.timeout
         super().enqueue_req(conn)
+
+    def finish_request(self, conn: Any, fs: Any) -> None:
+        """Take it back when it was answered."""
+        self._deadlines.pop(conn, None)
+        super().finish_request(conn, fs)
+
+    def murder_keepalived(self, *args: Any, **kwargs: Any) -> None:
+        """Once a second, read no more from those whose time is up: to their threads they have ended."""
+        now = time.monotonic()
+        for conn, deadline in self._deadlines.items():
+            if now > deadline:
+                with contextlib.suppress(OSError):
+                    conn.sock.shutdown(socket.SHUT_RD)
+        super().murder_keepalived(*args, **kwargs)
 
 
 class _Server(BaseApplication):
@@ -134,6 +159,16 @@ def _forget_measures(arbiter: Arbiter, worker: Any) -> None:
     mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
 
 
+def _new_folder() -> str:
+    """Make a directory for the measures, and remove those of processes that were killed."""
+    for old in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        number = old.name.removeprefix(_PREFIX).partition("-")[0]
+        with contextlib.suppress(OSError):
+            if number.isdecimal() and not psutil.pid_exists(int(number)) and old.stat().st_uid == os.getuid():
+                shutil.rmtree(old, ignore_errors=True)
+    return tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-")
+
+
 def run_api(
     make_app: Callable[[], Any],
     config: Config,
@@ -151,7 +186,7 @@ def run_api(
         ready: called once, on a thread of this process, with the address, when a worker serves.
     """
     given = os.environ.get(_SHARED)
-    folder = Path(given or tempfile.mkdtemp(prefix="ebhpc-metrics-"))
+    folder = Path(given or _new_folder())
     os.environ[_SHARED] = str(folder)
     here = os.getpid()
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
+from msgspec.structs import replace
+from sqlalchemy import Connection
 
 from ebhpc.model.times import instant_text
 from ebhpc.planning import SnapshotUnreadableError, Timeline, decode_snapshot
@@ -15,19 +17,27 @@ from ebhpc.store import (
     Store,
     changes_since,
     expire_offers,
-    get_platforms,
     get_snapshot,
+    read_platforms,
 )
 
 _HOOK = "ebhpc_snapshot"
 
+_LASTS = 3600.0
+"""Seconds after which bookings are read anew from the first to the last and not only what changed: of what was given back
+long ago nothing is left in the database that could tell."""
+
 
 class Known(Struct, frozen=True, kw_only=True):
-    """A timeline, and what it is made of: the snapshot's ``version``, the bookings up to ``revision``."""
+    """A timeline, and what it is made of: the snapshot's ``version``, the bookings up to ``revision``.
+
+    ``looked`` is when the bookings were read, POSIX seconds.
+    """
 
     version: int
     revision: int
     timeline: Timeline
+    looked: float
 
 
 class Timelines:
@@ -41,22 +51,23 @@ class Timelines:
 
     def current(self, now: float) -> dict[str, Known | PlatformUnavailable]:
         """Return each platform's timeline as the database has it now, or why there is none to offer from."""
-        records = get_platforms(self._store)
-        return {name: self._of(name, records.get(name), now) for name in self._platforms}
+        return self._those(self._platforms, now)
 
     def one(self, name: str, now: float) -> Known | PlatformUnavailable:
         """Return the timeline of one platform, as ``current`` does."""
-        return self._of(name, get_platforms(self._store).get(name), now)
+        return self._those([name], now)[name]
 
     def without_expired(self, names: Iterable[str], now: float) -> dict[str, Known | PlatformUnavailable]:
         """Free the offers that are due on those platforms, and return their timelines anew where there were any."""
         freed = [name for name in names if expire_offers(self._store, name, now=now)]
-        if not freed:
-            return {}
-        records = get_platforms(self._store)
-        return {name: self._of(name, records.get(name), now) for name in freed}
+        return self._those(freed, now) if freed else {}
 
-    def _of(self, name: str, record: PlatformRecord | None, now: float) -> Known | PlatformUnavailable:
+    def _those(self, names: Iterable[str], now: float) -> dict[str, Known | PlatformUnavailable]:
+        with self._store.read() as tx:
+            records = read_platforms(tx)
+            return {name: self._of(tx, name, records.get(name), now) for name in names}
+
+    def _of(self, tx: Connection, name: str, record: PlatformRecord | None, now: float) -> Known | PlatformUnavailable:
         reason = self.why_unavailable(name, record, now)
         if record is None or reason is not None:
             return PlatformUnavailable(name, _HOOK, reason or "it is not in the database")
@@ -65,7 +76,7 @@ class Timelines:
             return known
         try:
             with self._locks[name]:
-                self._known[name] = known = self._updated(name, record)
+                self._known[name] = known = self._updated(tx, name, record, now)
         except SnapshotUnreadableError as error:
             return PlatformUnavailable(name, _HOOK, f"its stored state cannot be read: {error}")
         return known
@@ -81,21 +92,21 @@ class Timelines:
             return f"its state is known of {instant_text(int(record.taken))} only: does a driver run?"
         return None
 
-    def _updated(self, name: str, record: PlatformRecord) -> Known:
+    def _updated(self, tx: Connection, name: str, record: PlatformRecord, now: float) -> Known:
         known = self._known.get(name)
+        if known is not None and now - known.looked > _LASTS:
+            known = None
         if known is None or known.version < record.version:
             found = get_snapshot(self._store, name)
             assert found is not None, f"platform {name} has a version and no snapshot"
             version, packed = found
             snapshot = decode_snapshot(packed)
             if known is None:
-                known = Known(version=version, revision=0, timeline=Timeline.of(snapshot))
+                known = Known(version=version, revision=0, timeline=Timeline.of(snapshot), looked=now)
             else:
-                timeline = known.timeline.with_snapshot(snapshot)
-                known = Known(version=version, revision=known.revision, timeline=timeline)
+                known = replace(known, version=version, timeline=known.timeline.with_snapshot(snapshot))
         if known.revision < record.revision:
-            with self._store.read() as tx:
-                changes = changes_since(tx, name, known.revision)
+            changes = changes_since(tx, name, known.revision, now=record.revision)
             timeline = known.timeline.with_bookings(changes.present, changes.gone)
-            known = Known(version=known.version, revision=changes.revision, timeline=timeline)
+            known = replace(known, revision=changes.revision, timeline=timeline, looked=now)
         return known

@@ -73,29 +73,33 @@ def read_body(req: falcon.Request, api: Api, monotonic: Callable[[], float] = ti
 
 
 def _whole_body(req: falcon.Request, api: Api, monotonic: Callable[[], float]) -> bytes:
-    """Read no more than is allowed, whatever the length that is announced, or for longer."""
+    """Read no more than is allowed, whatever the length that is announced."""
     most = api.max_body_bytes
     length = req.content_length
     if length is not None and length > most:
         raise _too_large(most)
     chunked = "chunked" in (req.get_header("Transfer-Encoding") or "").lower()
     left = length if length is not None else most + 1 if chunked else 0
-    deadline = monotonic() + api.request_timeout
+    begun = monotonic()
     pieces = []
-    while left > 0:
-        try:
-            piece = req.stream.read(min(left, _PIECE))
-        except OSError as error:
-            raise Problem(400, "the body broke off: {reason}", reason=type(error).__name__) from None
-        if not piece:
-            break
-        pieces.append(piece)
-        left -= len(piece)
-        if monotonic() > deadline:
-            raise Problem(408, "the body took longer than {limit} seconds", limit=int(api.request_timeout))
+    try:
+        while left > 0 and (piece := req.stream.read(min(left, _PIECE))):
+            pieces.append(piece)
+            left -= len(piece)
+    except OSError as error:  # gunicorn's errors about chunks too
+        raise _broken_off(monotonic() - begun, api.request_timeout, error) from None
     if chunked and left <= 0:
         raise _too_large(most)
+    if length is not None and left > 0:
+        raise _broken_off(monotonic() - begun, api.request_timeout, EOFError())
     return b"".join(pieces)
+
+
+def _broken_off(waited: float, timeout: float, error: Exception) -> Problem:
+    """The client ended its body too early, or the server ended it for the client, whose time was up."""
+    if waited < timeout / 2:
+        return Problem(400, "the body broke off ({reason})", reason=type(error).__name__)
+    return Problem(408, "the body did not come within {limit} seconds", limit=int(timeout))
 
 
 def _too_large(most: int) -> Problem:

@@ -9,8 +9,11 @@ import json
 import subprocess
 from typing import Any
 
-_PATIENCE = 60
-"""Seconds to wait for an answer of the engine."""
+_LOOKING = 10
+"""Seconds to wait for an answer that changes nothing: the job's limits are not watched meanwhile."""
+
+_ENDING = 60
+"""Seconds to wait for a container to be ended and removed."""
 
 
 class Container:
@@ -29,7 +32,7 @@ class Container:
 
     def inspect(self) -> dict[str, Any] | None:
         """Return what the engine knows of the container; None if there is none, or no answer."""
-        result = self._call("container", "inspect", self.name)
+        result = self._call("container", "inspect", self.name, patience=_LOOKING)
         if result is None or result.returncode != 0:
             return None
         try:
@@ -51,14 +54,14 @@ class Container:
         result = self._call("container", "inspect", self.name)
         return result is not None and result.returncode != 0
 
-    def _call(self, *words: str) -> subprocess.CompletedProcess[bytes] | None:
+    def _call(self, *words: str, patience: float = _ENDING) -> subprocess.CompletedProcess[bytes] | None:
         try:
             return subprocess.run(
                 [*self.engine, *words],
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
-                timeout=_PATIENCE,
+                timeout=patience,
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired):

@@ -134,6 +134,9 @@ class Watch:
         argv: list[str] = job["argv"]
         if self.ports is not None:
             words = ["--network", network] if network else []
+            if not job["container"]["podman"] and not job["watch_memory"]:
+                # podman's containers inherit the affinity of their client, docker's are its daemon's children
+                words += ["--cpuset-cpus", ",".join(map(str, self.cores))]
             argv = [*argv, *words, *self.ports.open(network), *job["container"]["tail"]]
         self.started = time.time()
         with contextlib.ExitStack() as files:

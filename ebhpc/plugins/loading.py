@@ -34,8 +34,8 @@ class Origin(Struct, frozen=True, kw_only=True):
 class PluginManager(pluggy.PluginManager):
     """pluggy's manager, and what there is to tell about the plugins.
 
-    ``origins`` by plugin name; ``built``: by the name that a platform is registered under, the plugin that built it; ``findings``: plugins
-    that were left out, and why.
+    ``origins`` by plugin name; ``built``: by the name that a platform is registered under, the plugin that
+    built it; ``findings``: plugins that were left out, and why.
     """
 
     def __init__(self) -> None:

@@ -198,9 +198,8 @@ def _ask(impl: pluggy.HookImpl, wanted: PlatformConfig, state: Path) -> object |
 def _registered(pm: PluginManager, wanted: PlatformConfig, answer: object, plugin: str, clock: Clock) -> Platform:
     """Check the object that a plugin built, and register it."""
     fault = fault_of(answer, wanted.name)
-    if fault is None:
-        if pm.is_registered(answer):
-            fault = "it is registered already; ebhpc_platform must build an object of its own for each platform"
+    if fault is None and pm.is_registered(answer):
+        fault = "it is registered already; ebhpc_platform must build an object of its own for each platform"
     if fault is None:
         # A platform may well have its plugin's name: the manager knows them by different ones.
         registered = f"platform {wanted.name}"

@@ -64,6 +64,7 @@ from ebhpc.store.snapshots import (
     get_snapshot,
     publish_snapshot,
     publish_trouble,
+    read_platforms,
 )
 
 __all__ = [
@@ -117,6 +118,7 @@ __all__ = [
     "newest_revision",
     "publish_snapshot",
     "publish_trouble",
+    "read_platforms",
     "register_driver",
     "reject",
     "results_are_gone",

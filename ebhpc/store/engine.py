@@ -6,7 +6,7 @@ import fcntl
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,8 @@ class Store:
         if self.sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
-        self._writer = self.engine.execution_options(ebhpc_write=True)
+        self._durable = self.engine.execution_options(ebhpc_write="FULL")
+        self._quick = self.engine.execution_options(ebhpc_write="NORMAL")
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -49,20 +50,18 @@ class Store:
             yield connection
 
     @contextmanager
-    def write(self, name: str, subject: str = "") -> Iterator[Connection]:
+    def write(self, name: str, subject: str = "", *, durable: bool = True) -> Iterator[Connection]:
         """A transaction that is committed at the end of the block, and undone by an exception.
 
-        On SQLite it takes the write lock at its beginning, so what it reads stays true until its end.
+        On SQLite it takes the write lock at its beginning, so what it reads stays true until its end. A commit that is
+        not ``durable`` survives the end of any process, but on SQLite not a power cut just after it, unless a durable
+        one has followed: right for what nobody was promised yet, or what is made anew in seconds.
         ``name`` and ``subject`` name the fault points around the commit.
         """
-        if self._turn is None:
-            with self._writer.begin() as connection:
-                yield connection
-                point(f"store.{name}.before-commit", subject)
-        else:
-            with self._turn, self._writer.begin() as connection:
-                yield connection
-                point(f"store.{name}.before-commit", subject)
+        engine = self._durable if durable else self._quick
+        with self._turn or nullcontext(), engine.begin() as connection:
+            yield connection
+            point(f"store.{name}.before-commit", subject)
         point(f"store.{name}.after-commit", subject)
 
     def close(self) -> None:
@@ -104,11 +103,17 @@ class _Turn:
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # SQLAlchemy's begin event opens the transactions, not the driver
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=60000"):
+    for pragma in ("journal_mode=WAL", "foreign_keys=ON", "busy_timeout=60000"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    write = connection.get_execution_options().get("ebhpc_write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    synchronous = connection.get_execution_options().get("ebhpc_write")
+    if synchronous is None:
+        connection.exec_driver_sql("BEGIN")
+        return
+    if connection.info.get("synchronous") != synchronous:
+        connection.exec_driver_sql(f"PRAGMA synchronous={synchronous}")
+        connection.info["synchronous"] = synchronous
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -119,7 +119,7 @@ def claim(
         ready = list(_ready(tx, incarnation, now=now, lease=lease))
         if not any(tx.execute(select(sessions.c.uuid).where(*one, *wanted).limit(1)).first() for one in ready):
             return []
-    with store.write("claim", incarnation) as tx:
+    with store.write("claim", incarnation, durable=False) as tx:
         uuids: list[str] = []
         for one in _ready(tx, incarnation, now=now, lease=lease):
             query = select(sessions.c.uuid).where(*one, *wanted).order_by(sessions.c.due)
@@ -161,7 +161,7 @@ def leased(store: Store, incarnation: str) -> frozenset[str]:
 
 def give_back(store: Store, incarnation: str, uuids: Collection[str], *, due: float) -> None:
     """End a driver's leases on some sessions; they are due then."""
-    with store.write("give_back", incarnation) as tx:
+    with store.write("give_back", incarnation, durable=False) as tx:
         tx.execute(
             update(sessions)
             .where(sessions.c.uuid.in_(sorted(uuids)), sessions.c.lease == incarnation)
@@ -171,6 +171,6 @@ def give_back(store: Store, incarnation: str, uuids: Collection[str], *, due: fl
 
 def beat(store: Store, incarnation: str, *, now: float) -> bool:
     """Give a sign of life, which lengthens all leases. False: another process has taken the name; stop."""
-    with store.write("beat", incarnation) as tx:
+    with store.write("beat", incarnation, durable=False) as tx:
         known = tx.execute(update(drivers).where(drivers.c.incarnation == incarnation).values(heartbeat=now)).rowcount
     return bool(known)

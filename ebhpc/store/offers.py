@@ -89,7 +89,7 @@ def book_offers(
     them otherwise. ``most_outstanding`` bounds the owner's offers, these included. ``accept_first`` accepts the first
     offer, if there is one, and rejects the others at once.
     """
-    with store.write("book_offers", offerset.uuid) as tx:
+    with store.write("book_offers", offerset.uuid, durable=accept_first) as tx:
         revisions = {}
         changes = {}
         for platform in sorted({offer.platform for offer in offers}):
@@ -288,7 +288,7 @@ def expire_offers(store: Store, platform: str, *, now: float) -> int:
         ).first()
     if due is None:
         return 0
-    with store.write("expire", platform) as tx:
+    with store.write("expire", platform, durable=False) as tx:
         revision = lock_platform(tx, platform)
         return expire_due(tx, platform, revision, now)
 

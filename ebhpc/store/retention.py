@@ -63,7 +63,7 @@ def delete_old_offers(store: Store, *, before: float, most: int = 500) -> int:
         )
     if not old:
         return 0
-    with store.write("delete_old_offers") as tx:
+    with store.write("delete_old_offers", durable=False) as tx:
         gone = select(sessions.c.uuid).where(sessions.c.offerset.in_(old), *_OVER)
         tx.execute(delete(events).where(events.c.session.in_(gone)))
         tx.execute(delete(bookings).where(bookings.c.session.in_(gone)))

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import insert, select, update
+from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from ebhpc.model import Message
@@ -39,28 +39,35 @@ def ensure_platforms(store: Store, names: Iterable[str]) -> None:
             continue  # another process made it meanwhile
 
 
+_PLATFORMS = select(
+    platforms.c.name,
+    platforms.c.revision,
+    platforms.c.version,
+    platforms.c.taken,
+    platforms.c.looked,
+    platforms.c.trouble,
+).order_by(platforms.c.name)
+
+
 def get_platforms(store: Store) -> dict[str, PlatformRecord]:
     """All platforms by name, without their snapshots."""
-    columns = (
-        platforms.c.name,
-        platforms.c.revision,
-        platforms.c.version,
-        platforms.c.taken,
-        platforms.c.looked,
-        platforms.c.trouble,
-    )
     with store.read() as tx:
-        return {
-            row.name: PlatformRecord(
-                name=row.name,
-                revision=row.revision,
-                version=row.version,
-                taken=row.taken,
-                looked=row.looked,
-                trouble=msgspec.json.decode(row.trouble, type=Message) if row.trouble else None,
-            )
-            for row in tx.execute(select(*columns).order_by(platforms.c.name))
-        }
+        return read_platforms(tx)
+
+
+def read_platforms(tx: Connection) -> dict[str, PlatformRecord]:
+    """All platforms by name, without their snapshots."""
+    return {
+        row.name: PlatformRecord(
+            name=row.name,
+            revision=row.revision,
+            version=row.version,
+            taken=row.taken,
+            looked=row.looked,
+            trouble=msgspec.json.decode(row.trouble, type=Message) if row.trouble else None,
+        )
+        for row in tx.execute(_PLATFORMS)
+    }
 
 
 def get_snapshot(store: Store, name: str) -> tuple[int, bytes] | None:
@@ -74,7 +81,7 @@ def get_snapshot(store: Store, name: str) -> tuple[int, bytes] | None:
 
 def publish_snapshot(store: Store, name: str, snapshot: bytes, *, taken: float, now: float) -> None:
     """Publish a snapshot that is newer than the stored one; an older one changes nothing."""
-    with store.write("publish_snapshot", name) as tx:
+    with store.write("publish_snapshot", name, durable=False) as tx:
         tx.execute(
             update(platforms)
             .where(platforms.c.name == name, (platforms.c.taken.is_(None)) | (platforms.c.taken <= taken))
@@ -84,5 +91,5 @@ def publish_snapshot(store: Store, name: str, snapshot: bytes, *, taken: float, 
 
 def publish_trouble(store: Store, name: str, trouble: Message, *, now: float) -> None:
     """Say why a platform gives no snapshot."""
-    with store.write("publish_trouble", name) as tx:
+    with store.write("publish_trouble", name, durable=False) as tx:
         tx.execute(update(platforms).where(platforms.c.name == name).values(trouble=json_text(trouble), looked=now))

@@ -6,11 +6,12 @@ import time
 
 import pytest
 from sqlalchemy import update
+from sqlalchemy.exc import OperationalError
 
 from ebhpc import hookimpl
 from ebhpc.model import Allocation, Limits, MessageKind, Policy, Quote, SimpleCost, Window, message
 from ebhpc.planning import Node
-from ebhpc.store import live_bookings, publish_trouble
+from ebhpc.store import delete_old_offers, expire_offers, live_bookings, publish_trouble
 from ebhpc.store.tables import platforms
 from tests.api.conftest import NODES, NOW, compute, notebook
 from tests.api.paper_platform import Paper, PlanningPaper
@@ -233,3 +234,31 @@ def test_offers_change_with_the_platforms_state(make_site):
     assert site.offers(notebook(compute=compute(4)))["result"] == "YES"
     site.publish("paper", (Node(name="n2", cores=1, memory=4096),))
     assert site.post("/requests", notebook(compute=compute(2))).json["result"] == "NO"
+
+
+def test_a_database_that_does_not_answer_is_503(make_site, monkeypatch):
+    site = make_site()
+    site.get("/sessions")  # so that the password need not be looked up
+
+    def fail(*_, **__):
+        raise OperationalError("SELECT 1", {}, Exception("no connection"))
+
+    monkeypatch.setattr("ebhpc.api.sessions.list_sessions", fail)
+    answer = site.get("/sessions")
+    assert answer.status == 503
+    assert answer.headers["retry-after"] == "5"
+    monkeypatch.setattr("ebhpc.api.health.get_platforms", fail)
+    assert site.get("/health/ready", user=None).status == 503
+
+
+def test_what_was_given_back_long_ago_is_forgotten(make_site):
+    site = make_site(Paper("paper", (Node(name="n1", cores=1, memory=2048),)), platform={"stale": 1e9})
+    later = notebook(schedule={"requested": {"duration": "PT1H", "start": "2030-03-27T00:00:00Z/PT0S"}})
+    assert site.post("/requests", later).json["result"] == "YES"
+    site.get("/platforms")
+    worker = make_site(site.papers["paper"], platform={"stale": 1e9})
+    assert worker.post("/requests", later).json["result"] == "NO"
+    worker.clock.now = NOW + 8 * 86400
+    expire_offers(worker.store, "paper", now=worker.clock())
+    assert delete_old_offers(worker.store, before=worker.clock() - 86400)
+    assert worker.post("/requests", later).json["result"] == "YES"

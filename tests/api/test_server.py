@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -165,6 +166,12 @@ def test_a_body_that_drips_is_given_up(served):
     assert answer.startswith(b"HTTP/1.1 408 ")
 
 
+def test_headers_that_drip_are_given_up(served):
+    begun = time.monotonic()
+    assert b"303" not in raw(served, HEAD, *[(0.5, b"X: y\r\n")] * 8)
+    assert time.monotonic() - begun < 10
+
+
 def test_headers_beyond_the_limits_are_refused(served):
     assert raw(served, HEAD + b"X: " + b"y" * 20_000 + b"\r\n\r\n").startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
     assert raw(served, HEAD + b"X: y\r\n" * 200 + b"\r\n").startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
@@ -193,14 +200,23 @@ def test_requests_are_logged_without_credentials(served):
 def test_it_ends_in_order_and_leaves_nothing(tmp_path, number):
     running = Served(tmp_path)
     workers = running.workers()
-    before = _folders()
+    mine = _folders(running)
     assert running.client.post("/requests", json=notebook()).status_code == 303
     assert running.stop(number) == 0
     assert not any(worker.is_running() for worker in workers)
-    assert len(_folders()) == len(before) - 1
+    assert mine
+    assert _folders(running) == []
 
 
-def _folders() -> list[Path]:
-    import tempfile
+def test_what_a_killed_service_left_is_removed_by_the_next(tmp_path):
+    running = Served(tmp_path)
+    os.killpg(running.process.pid, signal.SIGKILL)
+    running.stop()
+    assert _folders(running)
+    following = Served(tmp_path)
+    assert _folders(running) == []
+    following.stop()
 
-    return list(Path(tempfile.gettempdir()).glob("ebhpc-metrics-*"))
+
+def _folders(served: Served) -> list[Path]:
+    return list(Path(tempfile.gettempdir()).glob(f"ebhpc-metrics-{served.process.pid}-*"))

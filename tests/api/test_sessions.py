@@ -251,6 +251,17 @@ def test_with_public_reads_everybody_reads_and_only_the_owner_changes(make_site)
     assert site.get(f"/sessions/{uuid}/output", user="bob").status == 403
 
 
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://broker.example.org:81", ""])
+def test_a_page_of_another_site_changes_nothing_with_the_password_that_a_browser_remembers(site, origin):
+    first, *_ = offered(site)
+    headers = {"Host": "broker.example.org", "Origin": origin or " "}
+    answer = site.move(first, "ACCEPTED", headers=headers)
+    assert answer.status == 403
+    assert site.get(f"/sessions/{first}", headers=headers).json["phase"] == "OFFERED"
+    headers["Origin"] = "http://broker.example.org"
+    assert site.move(first, "ACCEPTED", headers=headers).status == 200
+
+
 def test_a_session_of_no_one_is_404(site):
     for uuid in ("0b0e6ad0-0000-4000-8000-000000000000", "x", "0B0E6AD0-0000-4000-8000-000000000000"):
         assert site.get(f"/sessions/{uuid}").status == 404

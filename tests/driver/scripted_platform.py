@@ -5,7 +5,8 @@ files and processes; that the driver gets along with a real one is tested in ``t
 
 ``script`` says for each hook what its next calls do: an exception to raise, or a function that is called with the
 session (or sessions) and whose result is answered, ``DO`` standing for what the hook does otherwise. Calls without an
-entry do just that. ``Late`` does it and raises all the same, as a call that was carried out without an answer.
+entry do just that. ``Late`` does it and raises all the same, as a call that was carried out without an answer;
+``Delayed`` raises, and does it later.
 """
 
 from __future__ import annotations
@@ -25,6 +26,14 @@ DO = object()
 
 class Late(Exception):
     """The hook does its work, and the answer is lost."""
+
+
+class Delayed(Exception):
+    """The answer is lost, and the hook does its work only ``seconds`` later."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
 
 
 class Job:
@@ -66,6 +75,7 @@ class ScriptedPlatform:
         self.held: set[str] = set()
         self.stuff: set[str] = set()
         self.results: set[str] = set()
+        self.delayed: list[tuple[float, Callable[[], Any]]] = []
         self.lock = threading.RLock()
 
     # --- the hooks -----------------------------------------------------------------------------------------------
@@ -143,6 +153,7 @@ class ScriptedPlatform:
 
     def _play(self, hook: str, argument: Any, ordinary: Callable[[], Any]) -> Any:
         with self.lock:
+            self.catch_up()
             self.calls[hook] += 1
             if isinstance(argument, Session):
                 self.seen[hook].append(argument)
@@ -150,6 +161,8 @@ class ScriptedPlatform:
         if isinstance(entry, Late):
             with self.lock:
                 ordinary()
+        if isinstance(entry, Delayed):
+            self.delayed.append((self.clock() + entry.seconds, ordinary))
         if isinstance(entry, Exception):
             raise copy(entry).with_traceback(None)  # one entry may be raised many times
         answer = entry(argument) if callable(entry) else entry
@@ -186,8 +199,17 @@ class ScriptedPlatform:
             messages=self.job_messages,
         )
 
+    def catch_up(self) -> None:
+        """Do what was delayed until now."""
+        with self.lock:
+            ready = [work for due, work in self.delayed if due <= self.clock()]
+            self.delayed = [(due, work) for due, work in self.delayed if due > self.clock()]
+            for work in ready:
+                work()
+
     def running(self) -> set[str]:
         """Sessions whose job runs or waits now."""
+        self.catch_up()
         now = self.clock()
         for job in self.jobs.values():
             job.settle(now)

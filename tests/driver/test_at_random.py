@@ -9,13 +9,15 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from ebhpc.model import FINAL, LIVE, Phase
+from ebhpc.model import FINAL, Phase
 from ebhpc.plugins import SessionFailed
 from ebhpc.store import accept, cancel, moves_of, reject
-from tests.driver.scripted_platform import Late
+from tests.driver.scripted_platform import DO, Late
 from tests.driver.world import World
 
 HOOKS = ("hold", "prepare", "submit", "observe", "cancel", "cleanup", "release")
+PLATFORMS = st.sampled_from(["tin", "zinc"])
+NAMES = st.sampled_from(["one", "two"])
 FAULTS = ("raises", "late", "nonsense", "can never succeed")
 
 
@@ -83,7 +85,7 @@ class Sessions(RuleBasedStateMachine):
     def fail(self, hook: str, kind: str, times: int, platform: str) -> None:
         self.world.fakes[platform].script[hook] += [fault(kind)] * times
 
-    @rule(seconds=st.sampled_from([1, 5, 20, 70]), name=st.sampled_from(["one", "two"]))
+    @rule(seconds=st.sampled_from([1, 5, 20, 70]), name=NAMES)
     def turn(self, seconds: int, name: str) -> None:
         self.world.now += seconds
         if name in self.drivers:
@@ -93,19 +95,17 @@ class Sessions(RuleBasedStateMachine):
     def cancel_meanwhile(self, hook: str, uuid: str) -> None:
         def meanwhile(_session: Any) -> Any:
             cancel(self.world.store, uuid, now=self.world.now, cause="cancelled meanwhile")
-            from tests.driver.scripted_platform import DO
-
             return DO
 
         self.world.tin.script[hook].append(meanwhile)
 
-    @rule(name=st.sampled_from(["one", "two"]))
+    @rule(name=NAMES)
     def restart(self, name: str) -> None:
         """The process is killed, with all that it knew, and another takes its name."""
         self.pid += 1
         self.drivers[name] = self.world.driver(name, pid=self.pid)
 
-    @rule(name=st.sampled_from(["one", "two"]))
+    @rule(name=NAMES)
     def die(self, name: str) -> None:
         self.drivers.pop(name, None)
 
@@ -174,4 +174,3 @@ def test_sessions_keep_to_their_phases_and_leave_nothing_whatever_happens(ready_
     finally:
         logging.getLogger("ebhpc").setLevel(logging.NOTSET)
         world.close()
-    assert LIVE

@@ -66,6 +66,16 @@ class Podman:
             "--storage-driver=overlay",
         ]
 
+    @property
+    def runtime(self) -> dict[str, Any]:
+        """Return the setting ``runtime`` of a local platform that uses it, without traces in this host's network."""
+        return {
+            "program": "podman",
+            "options": self.options,
+            "environment": self.environment,
+            "network": "none",
+        }
+
     def run(self, *words: str, data: bytes | None = None) -> str:
         """Run a command of podman and return its stdout; it must succeed."""
         done = subprocess.run(
@@ -101,10 +111,7 @@ def podman(registries: str = "") -> Iterator[Podman]:
     try:
         yield engine
     finally:
-        with contextlib.suppress(AssertionError):
-            engine.run("rm", "--all", "--force", "--time", "0")
-        _unmount(place)
-        shutil.rmtree(place)
+        _take_down(engine)
         _remove_control_groups(before)
 
 
@@ -190,6 +197,23 @@ def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
         except urllib.error.URLError:
             assert time.monotonic() < until, "the registry does not answer"
             time.sleep(0.05)
+        else:
+            return
+
+
+def _take_down(engine: Podman) -> None:
+    """Remove all containers and the storage; somebody whom a test has killed may still be removing his own."""
+    until = time.monotonic() + 20
+    while True:
+        with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
+            engine.run("rm", "--all", "--force", "--time", "0")
+        _unmount(engine.place)
+        try:
+            shutil.rmtree(engine.place)
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
         else:
             return
 

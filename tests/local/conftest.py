@@ -172,12 +172,7 @@ def podman(registry: containers.Registry) -> Iterator[containers.Podman]:
 @pytest.fixture
 def runtime(podman: containers.Podman) -> dict[str, Any]:
     """The platform's setting ``runtime`` for the lab's podman."""
-    return {
-        "program": "podman",
-        "options": podman.options,
-        "environment": podman.environment,
-        "network": "none",
-    }
+    return podman.runtime
 
 
 def notebook(*cells: str) -> bytes:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -445,3 +447,51 @@ def test_a_repeated_submit_runs_a_container_once(
     assert len(natives) == 1
     platform.ebhpc_cleanup(session=session)
     assert workshop.output(platform, session, "storage/count/runs") == "run\n"
+
+
+BRIDGED = """
+import subprocess, tempfile, time, urllib.request
+from pathlib import Path
+from tests.lab import containers
+from tests.local.conftest import Workshop, said
+from tests.local.test_containers import container, port, reachable
+
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/var/lib"], check=True)
+with containers.registry() as registry, containers.podman(registry.registries) as podman:
+    settings = Path(podman.environment["CONTAINERS_CONF"]).read_text()
+    conf = podman.place / "bridge.conf"
+    conf.write_text(f'{settings}[network]\\nnetwork_config_dir = "{podman.place}/networks"\\n')
+    runtime = {"program": "podman", "options": podman.options, "network": "auto", "ports": HOW}
+    runtime["environment"] = {**podman.environment, "CONTAINERS_CONF": str(conf)}
+    with tempfile.TemporaryDirectory() as place:
+        workshop = Workshop(Path(place))
+        platform = workshop.platform(runtime=runtime)
+        serve = container(
+            registry, "sh", "-c", "ip -o link | wc -l; exec httpd -f -p 8000 -h /www", network=port(8000)
+        )
+        session = workshop.session(platform, serve)
+        platform.ebhpc_prepare(session=session)
+        platform.ebhpc_submit(session=session)
+        seen = reachable(workshop, platform, session)
+        assert not seen.messages, said(seen)
+        assert workshop.output(platform, session) == "2\\n"
+        print(urllib.request.urlopen(seen.connectors[0].location, timeout=15).read().decode(), end="")
+        platform.ebhpc_cancel(session=session)
+        workshop.until(platform, session)
+        workshop.finish()
+"""
+
+
+@pytest.mark.parametrize("how", ["forward", "publish"])
+def test_with_a_bridge_a_container_has_a_network_and_its_ports_are_reached(registry: Registry, how: str) -> None:
+    # In network and mount namespaces of its own, because podman leaves bridges, packet filters and files behind
+    done = subprocess.run(
+        ["unshare", "--net", "--mount", sys.executable, "-c", BRIDGED.replace("HOW", repr(how))],
+        cwd=Path(__file__).parent.parent.parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "busybox serves\n"), done.stderr

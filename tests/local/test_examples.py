@@ -61,6 +61,6 @@ def test_the_commented_settings_are_all_there_are_with_their_defaults() -> None:
     given: dict[str, Any] = yaml.safe_load(uncommented)["settings"]
     assert set(given) == {field.encode_name for field in setting_fields(Local)}
     assert set(given["runtime"]) == {field.encode_name for field in setting_fields(Runtime)}
-    examples = {"devices": {}, "port_range": None}
+    examples: dict[str, Any] = {"devices": {}, "port_range": None}
     read = read_settings(Local, {**given, **examples})
     assert msgspec.structs.asdict(read) == msgspec.structs.asdict(Local())

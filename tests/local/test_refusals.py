@@ -252,8 +252,9 @@ def test_a_notebook_has_volumes_only_in_its_working_directory(platform: LocalPla
 
 
 def test_volumes_are_of_something_and_each_at_its_own_place(platform: LocalPlatform) -> None:
-    storage = (SimpleStorage(meta=Metadata(name="s", uuid="0c1f6e7a-6a5e-4d5b-9f5c-4f3b7a1e2d3c")),)
-    twice = (SimpleVolume(path="/a", resource="s"), SimpleVolume(path="/a/", resource=storage[0].meta.uuid))
+    uuid = "0c1f6e7a-6a5e-4d5b-9f5c-4f3b7a1e2d3c"
+    storage = (SimpleStorage(meta=Metadata(name="s", uuid=uuid)),)
+    twice = (SimpleVolume(path="/a", resource="s"), SimpleVolume(path="/a/", resource=uuid))
     assert reasons(platform, asked(GOOD, storage=storage, volumes=twice)) == [
         ("duplicate-resource", "/compute/volumes/1/path")
     ]

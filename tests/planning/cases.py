@@ -16,7 +16,9 @@ times = st.integers(-10, LATEST_EVENT)
 cores = st.integers(0, 4)
 memory = st.sampled_from([0, 512, 1024, 2048, 3000, 4096])
 devices = st.dictionaries(st.sampled_from(["gpu"]), st.integers(0, 2))
-licences = st.one_of(st.just({}), st.dictionaries(st.just("solver"), st.integers(0, 2)))
+licences: st.SearchStrategy[dict[str, int]] = st.one_of(
+    st.just({}), st.dictionaries(st.just("solver"), st.integers(0, 2))
+)
 
 nodes = st.lists(
     st.builds(
@@ -105,9 +107,9 @@ able_nodes = st.lists(
     st.builds(
         Node,
         name=st.sampled_from(NAMES),
-        cores=st.integers(2, 4),
-        memory=st.sampled_from([2048, 4096, 5000]),
-        devices=st.fixed_dictionaries({"gpu": st.integers(0, 2)}),
+        cores=st.integers(3, 4),
+        memory=st.sampled_from([3000, 4096, 5000]),
+        devices=st.fixed_dictionaries({"gpu": st.integers(1, 2)}),
         features=st.sampled_from([("fast",), ("fast",), ()]),
         state=st.sampled_from([NodeState.UP] * 7 + [NodeState.DRAINED]),
     ),
@@ -172,7 +174,7 @@ busy_platforms = st.builds(
 )
 """Platforms on which something fits mostly, but not at once."""
 
-platforms = st.one_of(busy_platforms, busy_platforms, busy_platforms, snapshots)
+platforms = st.one_of(busy_platforms, busy_platforms, busy_platforms, busy_platforms, snapshots)
 
 
 def bookings(ids: st.SearchStrategy[int] | None = None) -> st.SearchStrategy[Booking]:
@@ -195,28 +197,48 @@ booking_lists = st.lists(bookings(), max_size=6, unique_by=lambda booking: booki
 
 
 @st.composite
+def busy_booking_lists(draw: st.DrawFn) -> list[Booking]:
+    """Draw bookings with short gaps between them."""
+    drawn = []
+    for number in range(draw(st.integers(0, 8))):
+        start = draw(st.integers(-5, 25))
+        drawn.append(
+            Booking(
+                id=number,
+                session=draw(st.sampled_from([*SESSIONS, "D", "E"])),
+                node=draw(st.sampled_from(NAMES)),
+                start=start,
+                end=start + draw(st.integers(1, 12)),
+                cores=draw(st.integers(1, 4)),
+                memory=draw(st.sampled_from([0, 1024, 3000])),
+            )
+        )
+    return drawn
+
+
+@st.composite
 def asked(draw: st.DrawFn) -> tuple[Asked, int, int, int]:
     """Draw a demand with its terms, and ``now``, ``offer_lifetime`` and ``lead``."""
     least = Shape(
         cores=draw(st.sampled_from([0, 1, 2, 2, 3, 3])),
         memory=draw(st.sampled_from([0, 512, 1024, 1024, 2048])),
-        devices=draw(st.sampled_from([{}, {}, {"gpu": 0}, {"gpu": 1}])),
+        devices=draw(st.sampled_from([{}, {}, {}, {"gpu": 0}, {"gpu": 1}])),
     )
-    now = draw(st.integers(-8, 8))
-    earliest = draw(st.integers(-5, 15))
+    now = draw(st.integers(-5, 8))
+    earliest = now + draw(st.integers(-3, 12))
     rarely = draw(st.integers(0, 6)) == 6
     demand = Demand(
         least=least,
         most_cores=draw(st.one_of(st.none(), st.integers(least.cores, 5))),
         most_memory=draw(st.one_of(st.none(), st.sampled_from([least.memory, 3000, 4096]))),
         most_devices=draw(st.dictionaries(st.just("gpu"), st.integers(least.devices.get("gpu", 0), 2))),
-        duration=draw(st.integers(0, 12)),
+        duration=draw(st.integers(0, 9)),
         earliest=earliest,
-        latest=earliest + draw(st.integers(0, 25)),
-        nodes=draw(st.sampled_from([1, 1, 1, 2, 3])),
+        latest=earliest + draw(st.integers(3, 20)),
+        nodes=draw(st.sampled_from([1, 1, 1, 2, 2, 3])),
         features=("fast",) if rarely else (),
         partition=draw(st.sampled_from([None, None, "short", "long"])) if rarely else None,
-        licences=draw(st.sampled_from([{}, {}, {}, {"solver": 1}, {"solver": 2}])),
+        licences=draw(st.sampled_from([{}, {}, {}, {}, {"solver": 1}, {"solver": 2}])),
     )
     limits = Limits()
     if draw(st.integers(0, 3)) == 3:
@@ -227,6 +249,6 @@ def asked(draw: st.DrawFn) -> tuple[Asked, int, int, int]:
             duration=draw(st.one_of(st.none(), st.integers(4, 20))),
             horizon=draw(st.one_of(st.none(), st.integers(5, 30))),
         )
-    lifetime, lead = draw(st.integers(0, 6)), draw(st.integers(0, 3))
+    lifetime, lead = draw(st.integers(0, 9)), draw(st.integers(0, 3))
     longest, granularity = draw(st.integers(1, 25)), draw(st.sampled_from([1, 1, 3]))
     return Asked(demand, now, limits, lifetime, lead, longest, granularity), now, lifetime, lead

@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations, product
 from math import inf
+from typing import TypeAlias
 
 from ebhpc.model import Allocation, Demand, Limits, Shape, Window
-from ebhpc.planning import Booking, Node, NodeState, Partition, Snapshot
+from ebhpc.planning import Booking, Node, NodeState, Partition, Snapshot, Step
 
 GRACE = 120
 
+Share: TypeAlias = Shape | Allocation | Booking | Node | Step
 
-def amount(share: Shape | Allocation | Booking | Node, quantity: str) -> int:
+
+def amount(share: Share, quantity: str) -> int:
     if quantity == "cores":
         return share.cores
     if quantity == "memory":
@@ -47,21 +50,20 @@ class Platform:
 
     def used(self, node: str | None, time: int, quantity: str) -> int:
         """What is taken of a node, or of a licence (node None)."""
-        by_owner: dict[object, list[int]] = {}
+        by_owner: dict[tuple[str, str], list[int]] = {}
 
-        def count(owner: object, layer: int, taken: int) -> None:
+        def count(owner: tuple[str, str], layer: int, taken: int) -> None:
             by_owner.setdefault(owner, [0, 0, 0])[layer] += taken
 
-        names = {reservation.name: reservation for reservation in self.snapshot.reservations}
+        sessions = {reservation.name: reservation.session for reservation in self.snapshot.reservations}
         for job in self.snapshot.running:
-            owner: object = ("job", job.id)
-            if job.reservation in names:
+            whose = job.session
+            owner = ("job", job.id)
+            if job.reservation in sessions:
                 owner = ("reservation", job.reservation)
-                if names[job.reservation].session is not None:
-                    owner = ("session", names[job.reservation].session)
-            if job.session is not None:
-                owner = ("session", job.session)
-            whose = owner[1] if owner[0] == "session" else None
+                whose = whose or sessions[job.reservation]
+            if whose is not None:
+                owner = ("session", whose)
             if time < self.job_end(whose, job.ends):
                 count(owner, 0, self.of(job.allocations, job.licences, node, quantity))
         for reservation in self.snapshot.reservations:
@@ -84,7 +86,7 @@ class Platform:
                 count(("session", booking.session), 2, taken)
         for number, window in enumerate(self.windows):
             if window.start <= time < window.end:
-                count(number, 0, self.of(window.allocations, window.licences, node, quantity))
+                count(("window", str(number)), 0, self.of(window.allocations, window.licences, node, quantity))
         return sum(max(layers) for layers in by_owner.values())
 
     def of(self, allocations: Iterable[Allocation], licences: dict[str, int], node: str | None, quantity: str) -> int:
@@ -101,7 +103,7 @@ class Platform:
         capacity = amount(there, quantity) if there.state is NodeState.UP else 0
         return capacity - self.used(node, time, quantity)
 
-    def holds(self, node: str, shape: Shape, start: int, end: int) -> bool:
+    def holds(self, node: str, shape: Share, start: int, end: int) -> bool:
         """Whether a node can take a share throughout."""
         if self.node(node).state is not NodeState.UP:
             return False

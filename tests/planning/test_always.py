@@ -71,8 +71,8 @@ def test_changing_bookings_gives_the_timeline_that_building_it_anew_gives(
     assert same(timeline.with_snapshot(snapshot), timeline)
 
 
-@given(cases.platforms, cases.booking_lists, cases.asked(), st.integers(1, 6))
-@settings(deadline=None, max_examples=600)
+@given(cases.platforms, cases.busy_booking_lists(), cases.asked(), st.integers(1, 6))
+@settings(deadline=None, max_examples=800)
 def test_windows_keep_to_the_demand_fit_together_and_are_the_best(
     snapshot: Snapshot, bookings: list[Booking], question: tuple[Asked, int, int, int], limit: int
 ) -> None:
@@ -151,17 +151,17 @@ def test_windows_keep_to_the_demand_fit_together_and_are_the_best(
         assert np.array_equal(taken.free, offered.free)
 
 
-@given(cases.platforms, cases.booking_lists, cases.asked())
+@given(cases.platforms, cases.busy_booking_lists(), cases.asked())
 @settings(deadline=None, max_examples=300)
 def test_where_there_is_no_window_the_reason_holds(
     snapshot: Snapshot, bookings: list[Booking], question: tuple[Asked, int, int, int]
 ) -> None:
     asked, now, lifetime, lead = question
     timeline = Timeline.of(snapshot, bookings)
-    known = {"now": now, "limits": asked.limits, "offer_lifetime": lifetime, "lead": lead}
-    if windows(asked.demand, timeline, granularity=asked.granularity, **known):
+    known = {"now": now, "offer_lifetime": lifetime, "lead": lead, "granularity": asked.granularity}
+    if windows(asked.demand, timeline, limits=asked.limits, **known):
         return
-    reason = why_not(asked.demand, timeline, granularity=asked.granularity, **known)
+    reason = why_not(asked.demand, timeline, limits=asked.limits, **known)
     assert reason.filled
     assert "{" not in reason.filled
     assert reason.values is not None

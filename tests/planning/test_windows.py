@@ -205,6 +205,37 @@ def test_cores_and_memory_grow_together_before_one_of_them_takes_all_that_it_can
     assert [window.allocations[0].node for window in result if window.label == "largest"] == ["both"]
 
 
+def test_the_largest_window_is_the_one_with_the_larger_part_of_every_range() -> None:
+    timeline = Timeline.of(
+        snapshot(
+            node("even", cores=8, memory=17 * GIB),
+            node("uneven", cores=17, memory=6 * GIB),
+        )
+    )
+    wanted = demand(cores=1, memory=GIB, most_cores=17, most_memory=17 * GIB, earliest=HOUR, latest=HOUR)
+    result = found(timeline, wanted, limit=2)
+    assert [(each.label, each.allocations) for each in result] == [
+        ("earliest", (share("even", 1, GIB),)),
+        ("largest", (share("even", 7, 16 * GIB),)),
+    ]
+
+
+def test_the_largest_window_is_the_largest_of_all_partitions() -> None:
+    timeline = Timeline.of(
+        snapshot(
+            node("n1", cores=18),
+            node("n2", cores=33),
+            partitions=(Partition(name="a", nodes=("n1",), default=True), Partition(name="b", nodes=("n2",))),
+            running=(job(DAY, share("n1", cores=0)), job(DAY, share("n2", cores=15))),
+        )
+    )
+    result = found(timeline, demand(cores=1, most_cores=33, earliest=HOUR, latest=HOUR), limit=2)
+    assert [(each.label, each.allocations) for each in result] == [
+        ("earliest", (share("n1", 1, GIB),)),
+        ("largest", (share("n2", 18, GIB),)),
+    ]
+
+
 def test_the_sites_limits_bound_each_nodes_share() -> None:
     timeline = Timeline.of(snapshot(node(cores=8, gpu=4)))
     wanted = demand(cores=1, most_cores=8, most_devices={"gpu": 4})

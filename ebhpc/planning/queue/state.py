@@ -1,0 +1,49 @@
+"""A queue as the estimator sees it: quantities that are free, jobs that run, jobs that wait in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from msgspec import Struct
+
+from ebhpc.planning.queue.placement import Floats
+from ebhpc.planning.queue.runtimes import Asked
+
+
+class Runs(Struct, frozen=True, kw_only=True):
+    """A job that runs: since when (POSIX seconds), what it occupies (one amount for each quantity)."""
+
+    id: str
+    asked: Asked
+    started: int
+    takes: tuple[float, ...]
+
+
+class Waits(Struct, frozen=True, kw_only=True):
+    """A job that waits: what must be free for it to start, what it then occupies; ``begin``: not before."""
+
+    id: str
+    asked: Asked
+    submitted: int
+    needs: tuple[float, ...]
+    takes: tuple[float, ...]
+    begin: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QueueState:
+    """A queue at the instant ``now`` (POSIX seconds).
+
+    ``capacity`` and ``free`` have shape ``(quantities,)``; ``free`` is what nobody has now. ``waiting`` stands in the
+    scheduler's order. ``known_times`` (seconds from now, ``(changes,)``) and ``known_amounts`` (``(changes,
+    quantities)``) tell what becomes free or is taken at known times, as by reservations.
+    """
+
+    now: int
+    capacity: Floats
+    free: Floats
+    running: tuple[Runs, ...]
+    waiting: tuple[Waits, ...]
+    known_times: Floats = field(default_factory=lambda: np.zeros(0))
+    known_amounts: Floats = field(default_factory=lambda: np.zeros((0, 0)))
