@@ -436,6 +436,7 @@ def _new_offer(broker: Broker, item: Planned, session: ScheduledSession, now: in
         duration=window.duration,
         firm=window.firm,
         allocations=window.allocations,
+        licences=window.licences,
         document=broker.kinds.to_json(session),
     )
 

@@ -128,6 +128,9 @@ class _Server(BaseApplication):
 
     def load(self) -> Any:
         """Make the application, in a worker that was just forked."""
+        # A thread that holds the write lock of the database waits for the interpreter after each statement, and all
+        # other writers wait for it: so nobody may keep the interpreter for long. Python's own choice is 5 ms.
+        sys.setswitchinterval(0.0005)
         return self._make_app()
 
     def _when_ready(self, arbiter: Arbiter) -> None:

@@ -24,8 +24,8 @@ from ebhpc.store import (
 _HOOK = "ebhpc_snapshot"
 
 _LASTS = 3600.0
-"""Seconds after which bookings are read anew from the first to the last and not only what changed: of what was given back
-long ago nothing is left in the database that could tell."""
+"""Seconds after which all bookings are read anew and not only what changed: of what was given back long ago nothing is
+left in the database that could tell."""
 
 
 class Known(Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ and stands in every booking that changes, so that a reader who knows revision *n
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 from sqlalchemy import Connection, bindparam, insert, select, update
@@ -100,32 +100,17 @@ def to_release(now: float) -> dict[str, object]:
     return {"unfinished": sessions.c.held.is_not(None), "due": now}
 
 
-def take(
-    tx: Connection,
-    platform: str,
-    revision: int,
-    session: str,
-    allocations: Iterable[Allocation],
-    start: int,
-    finish: int,
-    expires: int | None,
-) -> None:
-    """Insert the bookings of a session."""
-    rows = booking_rows(platform, revision, session, allocations, start, finish, expires)
-    if rows:
-        tx.execute(insert(bookings), rows)
-
-
 def booking_rows(
     platform: str,
     revision: int,
     session: str,
     allocations: Iterable[Allocation],
+    licences: Mapping[str, int],
     start: int,
     finish: int,
     expires: int | None,
 ) -> list[dict[str, object]]:
-    """The rows of ``bookings`` for a session's allocations."""
+    """The rows of ``bookings`` for a session's allocations; the first has its licences."""
     return [
         {
             "session": session,
@@ -135,12 +120,13 @@ def booking_rows(
             "finish": finish,
             "cores": allocation.cores,
             "memory": allocation.memory,
-            "devices": json_text(allocation.devices),
+            "devices": json_text(allocation.devices) if allocation.devices else "{}",
+            "licences": json_text(licences) if licences and not order else "{}",
             "expires": expires,
             "changed": revision,
             "freed": None,
         }
-        for allocation in allocations
+        for order, allocation in enumerate(allocations)
     ]
 
 

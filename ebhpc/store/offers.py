@@ -38,6 +38,7 @@ class NewOffer(Struct, frozen=True, kw_only=True):
     duration: int
     firm: bool
     allocations: tuple[Allocation, ...]
+    licences: dict[str, int] = {}
     document: bytes
     messages: tuple[Message, ...] = ()
 
@@ -168,6 +169,7 @@ def _insert(
             revisions[offer.platform],
             offer.uuid,
             offer.allocations,
+            offer.licences,
             offer.start,
             offer.finish,
             offer.expires,

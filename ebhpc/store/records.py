@@ -73,7 +73,7 @@ class EventRecord(Struct, frozen=True, kw_only=True):
 _allocations = msgspec.json.Decoder(tuple[Allocation, ...])
 _messages = msgspec.json.Decoder(tuple[Message, ...])
 _connectors = msgspec.json.Decoder(tuple[Connector, ...])
-_devices = msgspec.json.Decoder(dict[str, int])
+_counts = msgspec.json.Decoder(dict[str, int])
 _encode = msgspec.json.Encoder().encode
 
 
@@ -104,6 +104,7 @@ def booking_of(row: Any) -> Booking:
         end=row.finish,
         cores=row.cores,
         memory=row.memory,
-        devices=_devices.decode(row.devices) if row.devices != "{}" else {},
+        devices=_counts.decode(row.devices) if row.devices != "{}" else {},
+        licences=_counts.decode(row.licences) if row.licences != "{}" else {},
         expires=row.expires,
     )

@@ -12,19 +12,20 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from ebhpc.model import FINAL, Phase
 from ebhpc.plugins import SessionFailed
 from ebhpc.store import accept, cancel, moves_of, reject
-from tests.driver.scripted_platform import DO, Late
+from tests.driver.scripted_platform import DO, Delayed, Late
 from tests.driver.world import World
 
 HOOKS = ("hold", "prepare", "submit", "observe", "cancel", "cleanup", "release")
 PLATFORMS = st.sampled_from(["tin", "zinc"])
 NAMES = st.sampled_from(["one", "two"])
-FAULTS = ("raises", "late", "nonsense", "can never succeed")
+FAULTS = ("raises", "late", "delayed", "nonsense", "can never succeed")
 
 
 def fault(kind: str) -> Any:
     return {
         "raises": OSError("no route"),
         "late": Late("no answer"),
+        "delayed": Delayed(15),
         "nonsense": 42,
         "can never succeed": SessionFailed("never"),
     }[kind]
@@ -51,16 +52,19 @@ class Sessions(RuleBasedStateMachine):
             self.world.platforms[name] = self.world.platform(name, fake)
         self.restart("one")
 
-    @rule(
-        target=offers,
-        wait=st.sampled_from([0, 30, 120]),
-        slack=st.sampled_from([0, 300]),
-        platform=st.sampled_from(["tin", "zinc"]),
-    )
-    def offer(self, wait: int, slack: int, platform: str) -> str:
-        start = int(self.world.now) + wait
+    @rule(target=offers, slack=st.sampled_from([0, 300]), platform=PLATFORMS)
+    def offer(self, slack: int, platform: str) -> str:
+        start = int(self.world.now) + 30
         offer = self.world.offer(start=start, latest=start + slack, duration=300, platform=platform)
         self.world.book(offer)
+        self.uuids.append(offer.uuid)
+        return offer.uuid
+
+    @rule(target=offers, wait=st.sampled_from([0, 70]), slack=st.sampled_from([0, 300]), platform=PLATFORMS)
+    def direct(self, wait: int, slack: int, platform: str) -> str:
+        start = int(self.world.now) + wait
+        offer = self.world.offer(start=start, latest=start + slack, duration=300, platform=platform)
+        self.world.book(offer, accept_first=True)
         self.uuids.append(offer.uuid)
         return offer.uuid
 
@@ -80,16 +84,26 @@ class Sessions(RuleBasedStateMachine):
         hook=st.sampled_from(HOOKS),
         kind=st.sampled_from(FAULTS),
         times=st.integers(1, 4),
-        platform=st.sampled_from(["tin", "zinc"]),
+        platform=PLATFORMS,
     )
     def fail(self, hook: str, kind: str, times: int, platform: str) -> None:
         self.world.fakes[platform].script[hook] += [fault(kind)] * times
 
-    @rule(seconds=st.sampled_from([1, 5, 20, 70]), name=NAMES)
-    def turn(self, seconds: int, name: str) -> None:
-        self.world.now += seconds
-        if name in self.drivers:
-            self.drivers[name].step(self.world.now)
+    @rule(seconds=st.sampled_from([1, 5, 20, 70]), times=st.integers(1, 4), name=NAMES)
+    def turn(self, seconds: int, times: int, name: str) -> None:
+        for _ in range(times):
+            self.world.now += seconds
+            if name in self.drivers:
+                self.drivers[name].step(self.world.now)
+
+    @rule(kind=st.sampled_from(["late", "delayed"]), platform=PLATFORMS, name=NAMES, then=st.booleans())
+    def lose_the_answer_of_a_submission(self, kind: str, platform: str, name: str, then: bool) -> None:
+        """The moment that matters most, and that chance alone rarely finds."""
+        uuid = self.direct(0, 300, platform)
+        self.world.fakes[platform].script["submit"].insert(0, fault(kind))
+        self.turn(1, 1, name)
+        if then:
+            self.cancel(uuid)
 
     @rule(hook=st.sampled_from(("hold", "prepare", "submit", "cleanup")), uuid=offers)
     def cancel_meanwhile(self, hook: str, uuid: str) -> None:
@@ -154,7 +168,7 @@ class Sessions(RuleBasedStateMachine):
 def test_sessions_keep_to_their_phases_and_leave_nothing_whatever_happens(ready_database_url):
     logging.getLogger("ebhpc").setLevel(logging.CRITICAL)
     world = World(ready_database_url, ("tin", "zinc"))
-    examples = 40 if ready_database_url.startswith("sqlite") else 15
+    examples = 60 if ready_database_url.startswith("sqlite") else 15
 
     class OnThisDatabase(Sessions):
         pass

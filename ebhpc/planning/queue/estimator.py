@@ -34,7 +34,13 @@ _REMEMBERED = 6000
 _DOUBT = 60.0
 """So many starts as have to be known before they weigh as much as the simulation alone."""
 
-_SIMULATED = slice(0, 5)
+_LEANINGS = np.array([0.0, 0.5, 1.0])
+"""How far an answer leans from the simulated wait, corrected as in past cases, to the waits of those cases
+themselves: their geometric mean, with these weights for the latter. Which is best differs between sites and is learned:
+the one whose quantiles have missed least of late."""
+
+_FADING = 0.998
+"""What a miss still counts after the next start."""
 
 
 class Expectation(Struct, frozen=True, kw_only=True):
@@ -56,6 +62,7 @@ class Expectation(Struct, frozen=True, kw_only=True):
 class _Promise(Struct):
     features: Floats
     scale: float
+    candidates: Floats
     expectation: Expectation
     user: Hashable
     settled: bool = False
@@ -72,14 +79,17 @@ class StartEstimator:
     started. :meth:`expect` only answers; :meth:`promise` also remembers its answer, to learn from it later.
     """
 
-    __slots__ = ("_forest", "_promises", "_recent", "_shift", "_shifts", "_tables", "levels", "run_times", "seed")
+    __slots__ = ("_forest", "_misses", "_promises", "_recent", "_shift", "_shifts", "_tables", "_waits", "levels", "run_times", "seed")
 
     def __init__(self, *, seed: int = 0, remembered: int = _REMEMBERED) -> None:
         self.run_times = RunTimes()
         self.levels = Levels()
         self.seed = seed
         self._forest = Forest(len(_FEATURES), remembered, np.random.default_rng(seed))
+        # Of each case that the forest remembers, by its place: logarithms of the wait, and of the wait over the simulated
+        self._waits: Floats = np.zeros(remembered)
         self._shifts: Floats = np.zeros(remembered)
+        self._misses: Floats = np.zeros(len(_LEANINGS))
         self._promises: dict[str, _Promise] = {}
         self._tables: dict[str, Floats] = {}
         self._recent: dict[Hashable, float] = {}
@@ -106,8 +116,11 @@ class StartEstimator:
         if promise is None:
             return
         self._settle(promise, wait, started=True)
-        shift = float(np.log((max(wait, 0.0) + MINUTE) / promise.scale))
-        self._shifts[self._forest.learn(promise.features, shift)] = shift
+        self._misses = _FADING * self._misses + _missed(promise.candidates, wait)
+        logarithm = float(np.log(max(wait, 0.0) + MINUTE))
+        shift = logarithm - float(np.log(promise.scale))
+        place = self._forest.learn(promise.features, shift)
+        self._shifts[place], self._waits[place] = shift, logarithm
         self._shift += 0.1 * (shift - self._shift)
         before = self._recent.get(promise.user, 0.0)
         self._recent[promise.user] = before + 0.5 * (shift - before)
@@ -182,19 +195,8 @@ class StartEstimator:
             self._recent.get(job.asked.user, 0.0),
             self._shift,
         ])
-        shifts = np.log((simulated + MINUTE) / scale)
-        weights = np.full(len(shifts), 1.0 / len(shifts))
-        if self._forest.grown:
-            past = self._forest.weights(features)
-            trust = self.known / (self.known + _DOUBT)
-            used = np.flatnonzero(past)
-            shifts = np.concatenate([shifts, self._shifts[used]])
-            weights = np.concatenate([weights * (1.0 - trust), past[used] * trust])
-        order = shifts.argsort()
-        mass = weights[order].cumsum()
-        wanted = np.array([self.levels.before, 0.5, 1.0 - self.levels.after]) * mass[-1]
-        found = shifts[order[np.minimum(mass.searchsorted(wanted), len(order) - 1)]]
-        earliest, median, latest = np.maximum(np.exp(found) * scale - MINUTE, 0.0).tolist()
+        candidates = self._candidates(np.log(simulated + MINUTE), scale, features)
+        earliest, median, latest = candidates[self._misses.argmin()].tolist()
         expectation = Expectation(
             earliest=int(earliest // MINUTE) * MINUTE,
             median=round(median),
@@ -202,7 +204,39 @@ class StartEstimator:
             planned=round(planned),
             known=self.known,
         )
-        return expectation, _Promise(features, scale, expectation, job.asked.user)
+        return expectation, _Promise(features, scale, candidates, expectation, job.asked.user)
+
+    def _candidates(self, simulated: Floats, scale: float, features: Floats) -> Floats:
+        """Return the interval's beginning, the median and the interval's end (seconds) for each leaning.
+
+        ``simulated`` are the logarithms of the simulated waits, ascending. They count beside past cases, less and less.
+        """
+        levels = np.array([self.levels.before, 0.5, 1.0 - self.levels.after])
+        if not self._forest.grown:
+            return np.tile(_quantiles(simulated, np.ones(len(simulated)), levels), (len(_LEANINGS), 1))
+        past = self._forest.weights(features)
+        trust = self.known / (self.known + _DOUBT)
+        used = np.flatnonzero(past)
+        weights = np.concatenate([np.full(len(simulated), (1.0 - trust) / len(simulated)), past[used] * trust])
+        corrected, waits = self._shifts[used] + np.log(scale), self._waits[used]
+        return np.array([
+            _quantiles(np.concatenate([simulated, corrected + leaning * (waits - corrected)]), weights, levels)
+            for leaning in _LEANINGS
+        ])
+
+
+def _quantiles(logarithms: Floats, weights: Floats, levels: Floats) -> Floats:
+    """Return weighted quantiles in seconds."""
+    order = logarithms.argsort()
+    mass = weights[order].cumsum()
+    found = mass.searchsorted(levels * mass[-1])
+    return np.maximum(np.exp(logarithms[order[np.minimum(found, len(order) - 1)]]) - MINUTE, 0.0)
+
+
+def _missed(candidates: Floats, wait: float) -> Floats:
+    """Return the quantile loss of each row of 10th, 50th and 90th percentiles (seconds)."""
+    over = candidates - wait
+    return np.maximum(over * np.array([1 - TAIL, 0.5, TAIL]), -over * np.array([TAIL, 0.5, 1 - TAIL])).sum(axis=1)
 
 
 _FEATURES = (
