@@ -112,9 +112,7 @@ def _run(running: Replay, jobs: list[TracedJob], *, shown: bool) -> list[Replaye
 
 
 @contextmanager
-def _progress(
-    running: Iterable[Replayed | None], total: int, *, shown: bool
-) -> Iterator[Iterable[Replayed | None]]:
+def _progress(running: Iterable[Replayed | None], total: int, *, shown: bool) -> Iterator[Iterable[Replayed | None]]:
     """Show a bar on stderr meanwhile, with the time that is left."""
     if not shown:
         yield running

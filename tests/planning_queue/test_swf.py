@@ -44,9 +44,7 @@ def read(path: Path, text: str | bytes) -> tuple[Trace, list[TracedJob]]:
 def test_a_line_becomes_a_job_and_minus_one_becomes_none(tmp_path: Path) -> None:
     trace, jobs = read(tmp_path / "t.swf", HEADER + "\n" + line(submit=100))
     assert jobs == [
-        TracedJob(
-            number=1, submitted=100, started=105, ended=115, processors=4, limit=60, user=7, group=3, queue=2
-        )
+        TracedJob(number=1, submitted=100, started=105, ended=115, processors=4, limit=60, user=7, group=3, queue=2)
     ]
     assert (trace.processors, trace.began, trace.read) == (16, 843480031, 1)
     assert trace.header["Note"] == "first"

@@ -34,13 +34,10 @@ _REMEMBERED = 6000
 _DOUBT = 60.0
 """So many starts as have to be known before they weigh as much as the simulation alone."""
 
-_LEANINGS = np.array([0.0, 0.5, 1.0])
-"""How far an answer leans from the simulated wait, corrected as in past cases, to the waits of those cases
-themselves: their geometric mean, with these weights for the latter. Which is best differs between sites and is learned:
-the one whose quantiles have missed least of late."""
-
-_FADING = 0.998
-"""What a miss still counts after the next start."""
+_LEANING = 0.5
+"""How far the interval's ends lean from the simulated wait, corrected as in past cases, to the waits of those cases
+themselves (their geometric mean): long simulated waits are less certain than their corrections say. The median leans
+not at all."""
 
 
 class Expectation(Struct, frozen=True, kw_only=True):
@@ -62,7 +59,6 @@ class Expectation(Struct, frozen=True, kw_only=True):
 class _Promise(Struct):
     features: Floats
     scale: float
-    candidates: Floats
     expectation: Expectation
     user: Hashable
     settled: bool = False
@@ -79,7 +75,18 @@ class StartEstimator:
     started. :meth:`expect` only answers; :meth:`promise` also remembers its answer, to learn from it later.
     """
 
-    __slots__ = ("_forest", "_misses", "_promises", "_recent", "_shift", "_shifts", "_tables", "_waits", "levels", "run_times", "seed")
+    __slots__ = (
+        "_forest",
+        "_promises",
+        "_recent",
+        "_shift",
+        "_shifts",
+        "_tables",
+        "_waits",
+        "levels",
+        "run_times",
+        "seed",
+    )
 
     def __init__(self, *, seed: int = 0, remembered: int = _REMEMBERED) -> None:
         self.run_times = RunTimes()
@@ -89,7 +96,6 @@ class StartEstimator:
         # Of each case that the forest remembers, by its place: logarithms of the wait, and of the wait over the simulated
         self._waits: Floats = np.zeros(remembered)
         self._shifts: Floats = np.zeros(remembered)
-        self._misses: Floats = np.zeros(len(_LEANINGS))
         self._promises: dict[str, _Promise] = {}
         self._tables: dict[str, Floats] = {}
         self._recent: dict[Hashable, float] = {}
@@ -116,7 +122,6 @@ class StartEstimator:
         if promise is None:
             return
         self._settle(promise, wait, started=True)
-        self._misses = _FADING * self._misses + _missed(promise.candidates, wait)
         logarithm = float(np.log(max(wait, 0.0) + MINUTE))
         shift = logarithm - float(np.log(promise.scale))
         place = self._forest.learn(promise.features, shift)
@@ -167,7 +172,9 @@ class StartEstimator:
         expectation = promise.expectation
         # An immediate start foreseen as such teaches nothing: it would only hide what is wrong with the others
         if not promise.settled and max(wait, expectation.median) > MINUTE:
-            self.levels = self.levels.learn(early=started and wait < expectation.earliest, late=wait > expectation.latest)
+            self.levels = self.levels.learn(
+                early=started and wait < expectation.earliest, late=wait > expectation.latest
+            )
         promise.settled = True
 
     def _outlook(self, state: QueueState) -> Outlook:
@@ -186,17 +193,18 @@ class StartEstimator:
         job = state.waiting[index]
         low, middle, high = simulated[[len(simulated) // 10, len(simulated) // 2, len(simulated) * 9 // 10]].tolist()
         scale = middle + MINUTE
-        features = np.array([
-            np.log(low + MINUTE),
-            np.log(scale),
-            np.log(high + MINUTE),
-            np.log(planned + MINUTE),
-            *_situation(state, outlook, index),
-            self._recent.get(job.asked.user, 0.0),
-            self._shift,
-        ])
-        candidates = self._candidates(np.log(simulated + MINUTE), scale, features)
-        earliest, median, latest = candidates[self._misses.argmin()].tolist()
+        features = np.array(
+            [
+                np.log(low + MINUTE),
+                np.log(scale),
+                np.log(high + MINUTE),
+                np.log(planned + MINUTE),
+                *_situation(state, outlook, index),
+                self._recent.get(job.asked.user, 0.0),
+                self._shift,
+            ]
+        )
+        earliest, median, latest = self._percentiles(np.log(simulated + MINUTE), scale, features)
         expectation = Expectation(
             earliest=int(earliest // MINUTE) * MINUTE,
             median=round(median),
@@ -204,39 +212,37 @@ class StartEstimator:
             planned=round(planned),
             known=self.known,
         )
-        return expectation, _Promise(features, scale, candidates, expectation, job.asked.user)
+        return expectation, _Promise(features, scale, expectation, job.asked.user)
 
-    def _candidates(self, simulated: Floats, scale: float, features: Floats) -> Floats:
-        """Return the interval's beginning, the median and the interval's end (seconds) for each leaning.
+    def _percentiles(self, simulated: Floats, scale: float, features: Floats) -> tuple[float, float, float]:
+        """Return the interval's beginning, the median and the interval's end, in seconds.
 
-        ``simulated`` are the logarithms of the simulated waits, ascending. They count beside past cases, less and less.
+        ``simulated`` are the logarithms of the simulated waits. They count beside past cases, less and less.
         """
-        levels = np.array([self.levels.before, 0.5, 1.0 - self.levels.after])
-        if not self._forest.grown:
-            return np.tile(_quantiles(simulated, np.ones(len(simulated)), levels), (len(_LEANINGS), 1))
-        past = self._forest.weights(features)
-        trust = self.known / (self.known + _DOUBT)
-        used = np.flatnonzero(past)
-        weights = np.concatenate([np.full(len(simulated), (1.0 - trust) / len(simulated)), past[used] * trust])
-        corrected, waits = self._shifts[used] + np.log(scale), self._waits[used]
-        return np.array([
-            _quantiles(np.concatenate([simulated, corrected + leaning * (waits - corrected)]), weights, levels)
-            for leaning in _LEANINGS
-        ])
+        weights = np.full(len(simulated), 1.0 / len(simulated))
+        corrected = leaning = simulated
+        if self._forest.grown:
+            past = self._forest.weights(features)
+            trust = self.known / (self.known + _DOUBT)
+            used = np.flatnonzero(past)
+            weights = np.concatenate([weights * (1.0 - trust), past[used] * trust])
+            shifted = self._shifts[used] + np.log(scale)
+            corrected = np.concatenate([simulated, shifted])
+            leaning = np.concatenate([simulated, shifted + _LEANING * (self._waits[used] - shifted)])
+        (median,) = _quantiles(corrected, weights, np.array([0.5]))
+        earliest, latest = _quantiles(leaning, weights, np.array([self.levels.before, 1.0 - self.levels.after]))
+        return min(earliest, median), median, max(latest, median)
 
 
-def _quantiles(logarithms: Floats, weights: Floats, levels: Floats) -> Floats:
+def _quantiles(logarithms: Floats, weights: Floats, levels: Floats) -> list[float]:
     """Return weighted quantiles in seconds."""
     order = logarithms.argsort()
     mass = weights[order].cumsum()
     found = mass.searchsorted(levels * mass[-1])
-    return np.maximum(np.exp(logarithms[order[np.minimum(found, len(order) - 1)]]) - MINUTE, 0.0)
-
-
-def _missed(candidates: Floats, wait: float) -> Floats:
-    """Return the quantile loss of each row of 10th, 50th and 90th percentiles (seconds)."""
-    over = candidates - wait
-    return np.maximum(over * np.array([1 - TAIL, 0.5, TAIL]), -over * np.array([TAIL, 0.5, 1 - TAIL])).sum(axis=1)
+    seconds: list[float] = np.maximum(
+        np.exp(logarithms[order[np.minimum(found, len(order) - 1)]]) - MINUTE, 0.0
+    ).tolist()
+    return seconds
 
 
 _FEATURES = (

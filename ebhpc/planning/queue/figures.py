@@ -74,7 +74,9 @@ def figures(replayed: Sequence[Replayed], *, promised: float = 0.8) -> Figures |
     outside = 1.0 - float(inside.mean())
     central = np.quantile(wait, [outside / 2, 1 - outside / 2])
     from_now = np.quantile(wait, [0.0, 1 - outside]) * np.array([0.0, 1.0])
-    trivial = [_score(wait, np.full_like(wait, low), np.full_like(wait, high), promised) for low, high in (central, from_now)]
+    trivial = [
+        _score(wait, np.full_like(wait, low), np.full_like(wait, high), promised) for low, high in (central, from_now)
+    ]
     return Figures(
         jobs=len(table),
         counted=len(counted),

@@ -17,7 +17,7 @@ from ebhpc.planning.queue.placement import Floats, Integers
 _TREES = 40
 _DEPTH = 12
 _CUTS = 10
-_SMALLEST = 10
+_SMALLEST = 5
 _REPLACED = 4
 _EVERY = 60
 """So many new cases after which ``_REPLACED`` trees are replaced."""
@@ -31,7 +31,18 @@ _NODES = 2**_DEPTH
 class Forest:
     """Remembers the last ``capacity`` cases: features of shape ``(features,)`` and a target each."""
 
-    __slots__ = ("_cuts", "_features", "_leaves", "_next", "_oldest", "_random", "_since", "_split", "_targets", "count")
+    __slots__ = (
+        "_cuts",
+        "_features",
+        "_leaves",
+        "_next",
+        "_oldest",
+        "_random",
+        "_since",
+        "_split",
+        "_targets",
+        "count",
+    )
 
     def __init__(self, features: int, capacity: int, random: np.random.Generator) -> None:
         self._features: Floats = np.zeros((capacity, features))
@@ -114,9 +125,7 @@ class Forest:
         self._cuts[trees] = cuts.reshape(len(trees), -1)
         self._leaves[trees, :known] = (node - root).reshape(len(trees), known)
 
-    def _best(
-        self, cases: Integers, target: Floats, member: Integers, nodes: int
-    ) -> tuple[Integers, Floats, Floats]:
+    def _best(self, cases: Integers, target: Floats, member: Integers, nodes: int) -> tuple[Integers, Floats, Floats]:
         """Return for each node the best of some random cuts: feature, cut, and how much it explains (0: none)."""
         total = np.bincount(member, minlength=nodes).astype(float)
         summed = np.bincount(member, target, nodes)

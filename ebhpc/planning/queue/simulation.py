@@ -33,9 +33,7 @@ def plan_on_limits(state: QueueState) -> Floats:
     return starts(state.free, _changes(state, _limit_ends(state)[np.newaxis]), _queue(state, limits))[0]
 
 
-def look_out(
-    state: QueueState, quantiles: Mapping[str, Floats], samples: int, random: np.random.Generator
-) -> Outlook:
+def look_out(state: QueueState, quantiles: Mapping[str, Floats], samples: int, random: np.random.Generator) -> Outlook:
     """Plan once on limits and ``samples`` times with run times drawn from each job's ``quantiles`` (by its id).
 
     The draws are stratified: each job runs once in each of ``samples`` equally probable ranges of its run time.
