@@ -51,9 +51,7 @@ def _configured(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Set one setting by its dotted key, as api.bind=127.0.0.1:9000. May be given several times.",
     )
     @wraps(command)
-    def run(
-        config_file: Path | None, plugins_dir: Path | None, overrides: tuple[str, ...], **others: Any
-    ) -> Any:
+    def run(config_file: Path | None, plugins_dir: Path | None, overrides: tuple[str, ...], **others: Any) -> Any:
         config = load_config(config_file, overrides=_overrides(overrides))
         set_up_logging(config.logging.level, config.logging.format)
         return command(config=config, plugins_dir=plugins_dir, **others)
@@ -117,9 +115,7 @@ def api(config: Config, plugins_dir: Path | None) -> None:
 
 
 @click.command()
-@click.option(
-    "--name", help="The driver's name, of which each must have its own.  [default: the host's name]"
-)
+@click.option("--name", help="The driver's name, of which each must have its own.  [default: the host's name]")
 @_configured
 def drive(config: Config, plugins_dir: Path | None, name: str | None) -> None:
     """Run a driver: it takes accepted sessions through their phases.

@@ -38,9 +38,7 @@ def serve_all(config: Config, options: Sequence[str]) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
-    parts = [
-        _start(name, [*command, *options]) for name, command in (("api", ["api"]), ("driver", ["drive"]))
-    ]
+    parts = [_start(name, [*command, *options]) for name, command in (("api", ["api"]), ("driver", ["drive"]))]
     threading.Thread(target=_tell_when_ready, args=(config, stop), daemon=True).start()
     code = 0
     while not stop.wait(0.2):

@@ -68,6 +68,4 @@ def message(
     """
     texts = {name: str(value) for name, value in values.items()}
     filled = _HOLE.sub(lambda hole: texts[hole[1]], template)
-    return Message(
-        kind=str(kind), time=time, level=level, template=template, values=texts or None, filled=filled
-    )
+    return Message(kind=str(kind), time=time, level=level, template=template, values=texts or None, filled=filled)
