@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from threading import Lock
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from ebhpc.api.accounts import Accounts
 from ebhpc.api.timelines import Timelines
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
 
 
 class Broker(Struct, frozen=True, kw_only=True):
-    """The parts of a worker. ``clock`` gives POSIX seconds, ``new_uuid`` a fresh UUID as text."""
+    """The parts of a worker. ``clock`` gives POSIX seconds, ``new_uuid`` a fresh UUID as text.
+
+    ``planning`` is held while one request is planned and booked. The interpreter runs one thread at a time anyway; but
+    a thread that has the database's write lock, and with it all other workers, must not wait for its turn behind
+    threads that plan.
+    """
 
     store: Store
     platforms: Mapping[str, Platform]
@@ -31,3 +37,4 @@ class Broker(Struct, frozen=True, kw_only=True):
     timelines: Timelines
     accounts: Accounts
     measures: Measures
+    planning: Lock = field(default_factory=Lock)

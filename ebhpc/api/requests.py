@@ -7,7 +7,8 @@ import msgspec
 
 from ebhpc.api.access import Access, Readable, check_reader
 from ebhpc.api.broker import Broker
-from ebhpc.api.offering import Asking, Offered, make_offers, refused
+from ebhpc.api.consulting import Asking
+from ebhpc.api.offering import Offered, make_offers, refused
 from ebhpc.api.problems import not_found
 from ebhpc.api.rendering import offered_document, offerset_document, session_document, time_text
 from ebhpc.api.sessions import fresh_family, is_uuid

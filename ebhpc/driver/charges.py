@@ -68,8 +68,11 @@ class Charges:
     def __contains__(self, uuid: str) -> bool:
         return uuid in self._by_uuid
 
-    def admit(self, record: SessionRecord) -> None:
-        """Take on a session that was claimed, or one again that somebody changed meanwhile."""
+    def admit(self, record: SessionRecord) -> Step | None:
+        """Take on a session that was claimed, or one again that somebody changed meanwhile.
+
+        Returns the step that runs for it at the moment.
+        """
         with self._lock:
             charge = self._by_uuid.get(record.uuid)
             if charge is None:
@@ -77,9 +80,12 @@ class Charges:
                 charge.due = math.inf if charge.step is Step.FOLLOW else 0.0
             elif charge.busy:
                 charge.stale = True
+                return charge.step
             else:
                 charge.put(record)
-                charge.due = min(charge.due, 0.0 if charge.step is not Step.FOLLOW else charge.due)
+                if charge.step is not Step.FOLLOW:
+                    charge.due = 0.0
+            return None
 
     def take(self, charge: Charge) -> bool:
         """Begin to work on a charge. False: somebody does, or it is no charge any more."""
@@ -113,8 +119,3 @@ class Charges:
         """All of them."""
         with self._lock:
             return frozenset(self._by_uuid)
-
-    def busy(self) -> int:
-        """How many are worked on now."""
-        with self._lock:
-            return sum(charge.busy for charge in self._by_uuid.values())

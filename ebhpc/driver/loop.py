@@ -18,6 +18,7 @@ from ebhpc.driver.steps import Steps
 from ebhpc.driver.watching import Watch
 from ebhpc.driver.workers import Threads, Workers
 from ebhpc.driver.writing import Writer
+from ebhpc.model import Phase
 from ebhpc.model.registry import Kinds
 from ebhpc.plugins import Platform
 from ebhpc.store import Store, claim, ensure_platforms, give_back, leased, leave
@@ -58,6 +59,11 @@ class _Desk:
     def preparing(self) -> bool:
         """Whether it has enough to prepare."""
         return self.prepares.load >= self.prepares.size
+
+    @property
+    def running(self) -> int:
+        """How many steps and observations run now."""
+        return sum(workers.running for workers in (self.steps, self.prepares, self.watch))
 
     def close(self) -> None:
         """Begin nothing more."""
@@ -201,7 +207,7 @@ class Driver:
         assert self._heartbeat is not None
         if not self._heartbeat.taken.is_set():
             deadline = time.monotonic() + STOPPING
-            while self.charges.busy() and time.monotonic() < deadline:
+            while time.monotonic() < deadline and any(desk.running for desk in (*self._desks.values(), self._nobody)):
                 time.sleep(0.02)
         self._heartbeat.stop()
         try:
@@ -257,7 +263,9 @@ class Driver:
             preparing=[name for name, desk in self._desks.items() if desk.preparing],
         )
         for record in claimed:
-            self.charges.admit(record)
+            if self.charges.admit(record) is Step.PREPARE and record.phase is Phase.CANCELLED:
+                desk = self._desks.get(record.platform, self._nobody)
+                desk.steps.submit(lambda record=record: self._steps.interrupt(record))  # type: ignore[misc]
 
     def _desk(self, charge: Charge) -> _Desk:
         return self._desks.get(charge.record.platform, self._nobody)

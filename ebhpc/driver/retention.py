@@ -9,6 +9,7 @@ from ebhpc.driver.charges import Charge
 from ebhpc.driver.writing import Writer
 from ebhpc.plugins import Platform, PlatformUnavailable
 from ebhpc.store import (
+    LeaseLost,
     Store,
     delete_old_offers,
     expire_offers,
@@ -37,6 +38,8 @@ def forget_results(store: Store, writer: Writer, platform: Platform, *, clock: C
             if error.retry_after is not None:
                 return False  # it is left alone for a while; so are its results
             _try_later(store, record.uuid, error.reason, clock())
+        except LeaseLost:
+            return False  # no sign of life got through
         except Exception as error:  # one that cannot be forgotten must not keep the others
             log.exception("session %s: its results stay", record.uuid, extra={"session": record.uuid})
             _try_later(store, record.uuid, str(error), clock())

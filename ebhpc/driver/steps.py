@@ -29,7 +29,7 @@ from ebhpc.driver.phases import BEFORE_ITS_JOB, MACHINE, Step, missed, when
 from ebhpc.driver.writing import Writer, reason_of
 from ebhpc.model import Message, Phase
 from ebhpc.plugins import PlatformUnavailable, SessionFailed
-from ebhpc.store import BrokenDocument, Change, LeaseLost
+from ebhpc.store import BrokenDocument, Change, LeaseLost, SessionRecord
 
 log = logging.getLogger("ebhpc.driver")
 
@@ -65,6 +65,16 @@ class Steps:
             self._failed(charge, step, error)
         finally:
             self._writer.put_down(charge)
+
+    def interrupt(self, record: SessionRecord) -> None:
+        """Tell a platform that still prepares a session that it was cancelled: it need not go on.
+
+        Whether it heeds that is its own affair; the session is cleaned up when ``ebhpc_prepare`` has come back.
+        """
+        try:
+            self._writer.call(Charge(record), "ebhpc_cancel")
+        except (PlatformUnavailable, BrokenDocument, LeaseLost) as error:
+            log.debug("session %s: %s", record.uuid, error, extra={"session": record.uuid})
 
     def _run(self, charge: Charge, step: Step) -> None:
         if step in BEFORE_ITS_JOB and self._not_now(charge, step):

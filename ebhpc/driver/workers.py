@@ -22,6 +22,10 @@ class Workers(Protocol):
     def load(self) -> int:
         """How much work was given and is not done."""
 
+    @property
+    def running(self) -> int:
+        """How much of it was begun."""
+
     def submit(self, work: Work) -> None:
         """Have ``work`` done soon."""
 
@@ -38,12 +42,17 @@ class Threads:
         self._queue: SimpleQueue[Work | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._load = 0
+        self._running = 0
         self._started = 0
         self._closed = False
 
     @property
     def load(self) -> int:
         return self._load
+
+    @property
+    def running(self) -> int:
+        return self._running
 
     def submit(self, work: Work) -> None:
         with self._lock:
@@ -58,14 +67,19 @@ class Threads:
 
     def _run(self) -> None:
         while (work := self._queue.get()) is not None:
+            with self._lock:
+                if self._closed:
+                    self._load -= 1
+                    continue
+                self._running += 1
             try:
-                if not self._closed:
-                    work()
+                work()
             except Exception:  # a bug of ours: the thread has to live for the sessions that come
                 log.exception("an error in %s", self._name)
             finally:
                 with self._lock:
                     self._load -= 1
+                    self._running -= 1
 
     def close(self) -> None:
         with self._lock:
@@ -79,7 +93,7 @@ class AtOnce:
 
     def __init__(self, name: str, size: int) -> None:
         self.size = size
-        self.load = 0
+        self.load = self.running = 0
 
     def submit(self, work: Work) -> None:
         """Do the work."""

@@ -4,6 +4,7 @@ Imports nothing else of ebhpc.
 """
 
 from ebhpc.model import kinds
+from ebhpc.model.apart import take_apart
 from ebhpc.model.documents import (
     Connector,
     ExecutionRequest,
@@ -86,6 +87,8 @@ from ebhpc.model.sessions import (
     Shape,
     Window,
 )
+
+take_apart("ebhpc.model")
 
 __all__ = [
     "Allocation",

@@ -101,9 +101,10 @@ class Policy(Struct, frozen=True, kw_only=True):
 class Window(Struct, frozen=True, kw_only=True):
     """Where a request fits.
 
-    The start lies in [``start``, ``latest``]; the resources in ``allocations`` are kept from ``start`` to
-    ``end`` ≥ ``latest`` + ``duration``, and so are ``licences``, of all the platform. ``firm``: the platform guarantees it; else an expectation, with the median
-    start in ``expected`` and the probability that the start lies in the interval in ``confidence``.
+    The start lies in [``start``, ``latest``]; the resources in ``allocations``, and ``licences``, are kept from
+    ``start`` to ``end`` ≥ ``latest`` + ``duration``. ``firm``: the platform guarantees it; else an expectation, with
+    the median start in ``expected`` and the probability that the start lies in the interval in ``confidence``.
+    ``label`` says what is special about it, as ``earliest``.
     """
 
     start: int

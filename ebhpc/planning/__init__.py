@@ -5,6 +5,7 @@ where a demand fits on it, :func:`why_not` says why it does nowhere, :func:`fits
 they are booked, :func:`occupancy` shows what is free, :func:`bookings_of` tells what to book for a window.
 """
 
+from ebhpc.model.apart import take_apart
 from ebhpc.planning.availability import Availability, LicenceStep, NodeAvailability, Step, occupancy
 from ebhpc.planning.booking import Booking, bookings_of
 from ebhpc.planning.offers import windows
@@ -23,6 +24,8 @@ from ebhpc.planning.snapshot import (
     encode_snapshot,
 )
 from ebhpc.planning.timeline import Timeline, fits
+
+take_apart("ebhpc.planning")
 
 __all__ = [
     "Availability",

@@ -205,3 +205,23 @@ def test_a_stop_waits_for_running_steps_but_not_for_one_that_hangs(running):
     with driven(running, "another"):
         wait(lambda: running.is_over(uuid), 60)
     running.check_is_over(uuid, Phase.COMPLETED)
+
+
+def test_a_platform_is_told_when_a_session_that_it_still_prepares_is_cancelled(running):
+    told = threading.Event()
+
+    def prepare(_session):
+        assert told.wait(HANGS)
+        return DO
+
+    def note(_session):
+        told.set()
+        return DO
+
+    running.tin.always |= {"prepare": prepare, "cancel": note}
+    with driven(running):
+        uuid = soon(running)
+        wait(lambda: running.tin.calls["prepare"] > 0)
+        running.cancel(uuid)
+        wait(lambda: running.is_over(uuid))
+    running.check_is_over(uuid, Phase.CANCELLED)

@@ -1,0 +1,182 @@
+"""When a request can run on the platforms that can run it, and what that costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import ceil
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ebhpc.api.broker import Broker
+from ebhpc.api.consulting import Asking, Willing, of_platform, unavailable
+from ebhpc.api.quoting import completed, quote_of
+from ebhpc.api.timelines import Known
+from ebhpc.model import Limits, Message, MessageKind, Quote, Request, Window, message
+from ebhpc.model.reading import constraints_allow
+from ebhpc.planning import Timeline, fits, why_never, why_not, windows
+from ebhpc.plugins import Platform, PlatformUnavailable
+
+
+class Planned(Struct, frozen=True, kw_only=True):
+    """A window that a platform offers, and its price."""
+
+    platform: Platform
+    window: Window
+    quote: Quote
+
+
+def plan(
+    broker: Broker, asking: Asking, willing: Sequence[Willing], *, direct: bool
+) -> tuple[list[Planned], tuple[Message, ...]]:
+    """Find windows on each platform; return them in the order of their starts, and why platforms have none."""
+    planned: list[Planned] = []
+    messages: list[Message] = []
+    several = len(broker.platforms) > 1
+    for one in willing:
+        try:
+            found, reasons = _plan_one(broker, asking, one, one.known.timeline)
+        except PlatformUnavailable as error:
+            found, reasons = [], (unavailable(broker, error),)
+        planned += found
+        messages += [of_platform(one.platform.name, item) if several else item for item in reasons]
+    planned.sort(key=lambda item: (item.window.start, item.window.latest))
+    return (planned[:1] if direct else planned), tuple(messages)
+
+
+def _plan_one(
+    broker: Broker, asking: Asking, one: Willing, timeline: Timeline
+) -> tuple[list[Planned], tuple[Message, ...]]:
+    """Find a platform's windows on a timeline.
+
+    Raises:
+        PlatformUnavailable: the platform plans or quotes by itself, and failed.
+    """
+    found = _windows(broker, asking, one, timeline)
+    if not found:
+        fresh = broker.timelines.without_expired([one.platform.name], asking.now).get(one.platform.name)
+        if isinstance(fresh, Known):
+            found = _windows(broker, asking, one, timeline := fresh.timeline)
+    if not found:
+        return [], tuple(_why_not(broker, asking, one, timeline))
+    config = one.platform.config
+    if one.platform.implements("ebhpc_costs"):
+        calls = [("ebhpc_costs", {"request": asking.request, "window": window}) for window in found]
+        given = one.platform.call_each(calls)
+        quotes = [completed(quote, config, window) for quote, window in zip(given, found, strict=True)]
+    else:
+        quotes = [quote_of(config, window) for window in found]
+    return _affordable(asking, one, zip(found, quotes, strict=True))
+
+
+def _affordable(
+    asking: Asking, one: Willing, priced: Iterable[tuple[Window, Quote]]
+) -> tuple[list[Planned], tuple[Message, ...]]:
+    kept = [
+        Planned(platform=one.platform, window=window, quote=quote)
+        for window, quote in priced
+        if constraints_allow(asking.request, quote)
+    ]
+    if kept:
+        return kept, ()
+    return [], (
+        message(
+            MessageKind.NO_WINDOW,
+            "what {platform} could offer costs more, or performs less, than the request's costs and metrics allow",
+            platform=one.platform.name,
+        ),
+    )
+
+
+def _windows(broker: Broker, asking: Asking, one: Willing, timeline: Timeline) -> list[Window]:
+    config = one.platform.config
+    now = int(asking.now)
+    limit = config.offers_per_platform or broker.config.offers.per_platform
+    if one.platform.implements("ebhpc_windows"):
+        given = one.platform.call(
+            "ebhpc_windows",
+            request=_within(asking.request, one.limits, now),
+            timeline=timeline,
+            now=now,
+            limit=limit,
+        )
+        found = [window for window in given if _allowed(window, one.limits)]
+        if not fits(timeline, found):
+            raise PlatformUnavailable(one.platform.name, "ebhpc_windows", "it planned more than is free")
+    else:
+        found = windows(
+            asking.request.demand,
+            timeline,
+            now=now,
+            limit=limit,
+            limits=one.limits,
+            offer_lifetime=ceil(broker.config.offers.lifetime),
+            lead=ceil(config.lead),
+            longest=int(config.longest) if config.longest is not None else None,
+        )
+    return [window for window in found if expiry(broker, one.platform, window, now) > now]
+
+
+def _within(request: Request, limits: Limits, now: int) -> Request:
+    """Return the request with the site's limits as its own maxima, for a plugin that plans by itself."""
+    demand = request.demand
+    return replace(
+        request,
+        demand=replace(
+            demand,
+            most_cores=_lower(demand.most_cores, limits.cores),
+            most_memory=_lower(demand.most_memory, limits.memory),
+            latest=demand.latest if limits.horizon is None else min(demand.latest, now + limits.horizon),
+        ),
+    )
+
+
+def _lower(one: int | None, other: int | None) -> int | None:
+    return min((value for value in (one, other) if value is not None), default=None)
+
+
+def _allowed(window: Window, limits: Limits) -> bool:
+    """Whether a plugin's window keeps to the site's limits."""
+    return (limits.duration is None or window.duration <= limits.duration) and all(
+        (limits.cores is None or share.cores <= limits.cores)
+        and (limits.memory is None or share.memory <= limits.memory)
+        and all(count <= limits.devices.get(device, count) for device, count in share.devices.items())
+        for share in window.allocations
+    )
+
+
+def _why_not(broker: Broker, asking: Asking, one: Willing, timeline: Timeline) -> Sequence[Message]:
+    """Return all reasons why it can never run there, or the one why not now."""
+    demand, config = asking.request.demand, one.platform.config
+    return why_never(demand, timeline, limits=one.limits) or [
+        why_not(
+            demand,
+            timeline,
+            now=int(asking.now),
+            limits=one.limits,
+            offer_lifetime=ceil(broker.config.offers.lifetime),
+            lead=ceil(config.lead),
+        )
+    ]
+
+
+def plan_anew(
+    broker: Broker, asking: Asking, willing: Sequence[Willing], *, direct: bool
+) -> tuple[list[Planned], list[Message]]:
+    """Plan under the lock: nothing but computing."""
+    planned: list[Planned] = []
+    reasons: list[Message] = []
+    for one in willing:
+        timeline = one.known.timeline
+        found = _windows(broker, asking, one, timeline)
+        quotes = [quote_of(one.platform.config, window) for window in found]
+        kept, told = _affordable(asking, one, zip(found, quotes, strict=True)) if found else ([], ())
+        planned += kept
+        reasons += told if found else _why_not(broker, asking, one, timeline)
+    planned.sort(key=lambda item: (item.window.start, item.window.latest))
+    return (planned[:1] if direct else planned), reasons
+
+
+def expiry(broker: Broker, platform: Platform, window: Window, now: int) -> int:
+    """Return when an offer ends: in time for the platform to prepare the latest start."""
+    return min(now + ceil(broker.config.offers.lifetime), window.latest - ceil(platform.config.lead))
