@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, field
 
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 class Broker(Struct, frozen=True, kw_only=True):
     """The parts of a worker. ``clock`` gives POSIX seconds, ``new_uuid`` a fresh UUID as text.
 
-    ``planning`` is held while one request is planned and booked. The interpreter runs one thread at a time anyway; but
+    ``planning`` is held while requests are planned and booked. The interpreter runs one thread at a time anyway; but
     a thread that has the database's write lock, and with it all other workers, must not wait for its turn behind
-    threads that plan.
+    threads that plan. ``waiting`` are the requests that wait for it, to be booked together by whoever has it next.
     """
 
     store: Store
@@ -38,3 +39,4 @@ class Broker(Struct, frozen=True, kw_only=True):
     accounts: Accounts
     measures: Measures
     planning: Lock = field(default_factory=Lock)
+    waiting: deque[Any] = field(default_factory=deque)

@@ -37,7 +37,7 @@ class Willing(Struct, frozen=True, kw_only=True):
 
 def willing_platforms(broker: Broker, asking: Asking) -> tuple[list[Willing], tuple[Message, ...]]:
     """Ask all platforms at the same time; return those that can run the request, and why the others cannot."""
-    timelines = broker.timelines.current(asking.now)
+    timelines = broker.timelines.lately(asking.now)
     names = list(broker.platforms)
 
     def consult(name: str) -> tuple[Willing | None, tuple[Message, ...]]:
@@ -80,7 +80,8 @@ def _consult(
     policy = merge_policies([own, site])
     if refusals or policy.refusals:
         never = why_never(asking.request.demand, known.timeline, limits=policy.limits)
-        return None, (*refusals, *policy.refusals, *never)
+        told = {(item.kind, _path(item)) for item in refusals}
+        return None, (*refusals, *policy.refusals, *(item for item in never if (item.kind, _path(item)) not in told))
     return Willing(platform=platform, limits=policy.limits, known=known), ()
 
 
@@ -105,3 +106,7 @@ def of_platform(name: str, item: Message) -> Message:
         values={**values, "platform": name},
         filled=f"{name}: {item}",
     )
+
+
+def _path(item: Message) -> str | None:
+    return (item.values or {}).get("path")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 from msgspec.structs import replace
@@ -48,13 +49,13 @@ def session_draft(
     costs, metrics = list(quote.costs), list(quote.metrics)
     return ScheduledSession(
         meta=Metadata(uuid=new_uuid(), name=asked.executable.meta.name if asked.executable.meta else None),
-        executable=dated(asked.executable, steps.compute()),
-        compute=replace(dated(compute, steps.compute()), costs=costs, metrics=metrics),
-        storage=[dated(item, steps.storage()) for item in asked.storage] or None,
-        data=[dated(item, steps.data()) for item in asked.data] or None,
+        executable=dated(asked.executable, steps.compute),
+        compute=replace(dated(compute, steps.compute), costs=costs, metrics=metrics),
+        storage=[dated(item, steps.storage) for item in asked.storage] or None,
+        data=[dated(item, steps.data) for item in asked.data] or None,
         costs=costs,
         metrics=metrics,
-        schedule=steps.session(),
+        schedule=steps.session,
     )
 
 
@@ -73,16 +74,20 @@ class _Steps:
         self._slack = window.latest - window.start
         self._end = window.latest + window.duration
 
+    @cached_property
     def session(self) -> Schedule:
         return self._schedule(0, self._lead, self._end)
 
+    @cached_property
     def storage(self) -> Schedule:
         return self._schedule(0, self._lead // 4, self._end)
 
+    @cached_property
     def data(self) -> Schedule:
         quarter = self._lead // 4
         return self._schedule(quarter, 3 * quarter, self._end)
 
+    @cached_property
     def compute(self) -> Schedule:
         return self._schedule(3 * (self._lead // 4), self._lead, self._end)
 

@@ -18,11 +18,12 @@ from ebhpc.api.broker import Broker
 from ebhpc.api.consulting import Asking, Willing, willing_platforms
 from ebhpc.api.drafting import session_draft
 from ebhpc.api.placing import Planned, expiry, plan, plan_anew
-from ebhpc.model import Message, MessageKind, Metadata, OfferSet, ScheduledSession, message
+from ebhpc.api.timelines import Known
+from ebhpc.model import Message, MessageKind, Metadata, OfferSet, ScheduledSession, Window, message
 from ebhpc.model.times import utc
 from ebhpc.planning import fits
 from ebhpc.plugins import Platform
-from ebhpc.store import Booked, Changes, NewOffer, OfferSetRecord, book_offers
+from ebhpc.store import Booked, Changes, NewOffer, OfferSetRecord, book_offers, book_together
 
 MOST_TRIES = 20
 """How often an offer set is planned again because others booked meanwhile, where a plugin plans or quotes."""
@@ -52,9 +53,15 @@ def make_offers(broker: Broker, asking: Asking, *, direct: bool = False) -> Offe
     owner, now = asking.identity.uuid, asking.now
     for _ in range(MOST_TRIES):
         willing, messages = willing_platforms(broker, asking)
-        with broker.planning if all(_is_pure(one.platform) for one in willing) else nullcontext():
+        messages = (*asking.warnings, *messages)
+        pure = all(_is_pure(one.platform) for one in willing)
+        if willing and pure and not direct:
+            offered = _book_with_others(broker, _Entry(asking=asking, willing=willing, messages=messages))
+            if offered is not None:
+                return offered
+        with broker.planning if pure else nullcontext():
             planned, reasons = plan(broker, asking, willing, direct=direct)
-            messages = (*asking.warnings, *messages, *reasons)
+            messages = (*messages, *reasons)
             if not planned:
                 break
             offered = _book(broker, asking, willing, planned, messages, direct=direct)
@@ -64,6 +71,93 @@ def make_offers(broker: Broker, asking: Asking, *, direct: bool = False) -> Offe
     else:
         messages = (*messages, _crowded())
     return refused(broker, owner, messages, now, stored=not direct)
+
+
+# --- together with other requests of this worker ---------------------------------------------------------------------
+
+
+class _Entry(Struct, kw_only=True):
+    """A request that waits to be booked, and what came of it; neither ``offered`` nor ``failure``: book it alone."""
+
+    asking: Asking
+    willing: Sequence[Willing]
+    messages: tuple[Message, ...]
+    settled: bool = False
+    offered: Offered | None = None
+    too_many: bool = False
+    failure: Exception | None = None
+
+
+def _book_with_others(broker: Broker, mine: _Entry) -> Offered | None:
+    """Book a request in one transaction with all those that wait in this worker; None: that could not be done.
+
+    A transaction costs more than planning, so under load it is shared: the first thread to get ``broker.planning``
+    serves all that queued for it ("flat combining": D. Hendler and others, SPAA 2010).
+    """
+    broker.waiting.append(mine)
+    with broker.planning:
+        if not mine.settled:
+            batch = [broker.waiting.popleft() for _ in range(len(broker.waiting))]
+            try:
+                _serve(broker, batch)
+            finally:
+                for entry in batch:
+                    entry.settled = True
+    if mine.failure is not None:
+        raise mine.failure
+    if mine.too_many:
+        return refused(broker, mine.asking.identity.uuid, (*mine.messages, _too_many(broker)), mine.asking.now)
+    return mine.offered
+
+
+def _serve(broker: Broker, batch: Sequence[_Entry]) -> None:
+    """Plan the entries one after another, each seeing those before it, and book them."""
+    now = max(entry.asking.now for entry in batch)
+    known = {name: one for name, one in broker.timelines.current(now).items() if isinstance(one, Known)}
+    timelines = {name: one.timeline for name, one in known.items()}
+    made: list[tuple[_Entry, Offered]] = []
+    windows: dict[str, list[Window]] = {name: [] for name in known}
+    for entry in batch:
+        if any(one.platform.name not in known for one in entry.willing):
+            continue  # a platform has become unavailable since: by itself it finds out why
+        current = [
+            replace(one, known=replace(known[one.platform.name], timeline=timelines[one.platform.name]))
+            for one in entry.willing
+        ]
+        try:
+            planned, reasons = plan(broker, entry.asking, current, direct=False)
+            offered = _offered(broker, entry.asking, planned, (*entry.messages, *reasons))
+        except Exception as failure:  # noqa: BLE001  # it is raised in the thread whose request it is
+            entry.failure = failure
+            continue
+        made.append((entry, offered))
+        for item in planned:
+            name = item.platform.name
+            windows[name].append(item.window)
+            timelines[name] = timelines[name].with_windows([item.window])
+
+    def still_fit(name: str, changes: Changes) -> bool:
+        timeline = known[name].timeline.with_bookings(changes.present, changes.gone)
+        return fits(timeline, windows[name])
+
+    if not made:
+        return
+    outcomes = book_together(
+        broker.store,
+        [(offered.record, offered.offers) for _, offered in made],
+        {name: one.revision for name, one in known.items()},
+        still_fit,
+        now=now,
+        most_outstanding=broker.config.api.max_outstanding_offers,
+    )
+    for (entry, offered), outcome in zip(made, outcomes or (), strict=outcomes is not None):
+        if outcome is Booked.DONE:
+            entry.offered = offered
+        else:
+            entry.too_many = True
+
+
+# --- alone -----------------------------------------------------------------------------------------------------------
 
 
 def _book(
@@ -119,14 +213,16 @@ def _book(
         case Booked.DONE:
             return made
         case Booked.TOO_MANY:
-            too_many = message(
-                MessageKind.POLICY_REFUSED,
-                "you have as many offers open as one user may have ({limit}): accept or reject some, or wait until"
-                " they expire",
-                limit=broker.config.api.max_outstanding_offers,
-            )
-            return refused(broker, asking.identity.uuid, (*messages, too_many), asking.now)
+            return refused(broker, asking.identity.uuid, (*messages, _too_many(broker)), asking.now)
     return None
+
+
+def _too_many(broker: Broker) -> Message:
+    return message(
+        MessageKind.POLICY_REFUSED,
+        "you have as many offers open as one user may have ({limit}): accept or reject some, or wait until they expire",
+        limit=broker.config.api.max_outstanding_offers,
+    )
 
 
 def _is_pure(platform: Platform) -> bool:

@@ -28,6 +28,10 @@ _LASTS = 3600.0
 left in the database that could tell."""
 
 
+_MOMENT = 0.5
+"""Seconds for which ``lately`` does not look again."""
+
+
 class Known(Struct, frozen=True, kw_only=True):
     """A timeline, and what it is made of: the snapshot's ``version``, the bookings up to ``revision``.
 
@@ -47,11 +51,23 @@ class Timelines:
         self._store = store
         self._platforms = platforms
         self._known: dict[str, Known] = {}
+        self._lately: tuple[float, dict[str, Known | PlatformUnavailable]] = (-_MOMENT, {})
         self._locks = {name: threading.Lock() for name in platforms}
 
     def current(self, now: float) -> dict[str, Known | PlatformUnavailable]:
         """Return each platform's timeline as the database has it now, or why there is none to offer from."""
         return self._those(self._platforms, now)
+
+    def lately(self, now: float) -> dict[str, Known | PlatformUnavailable]:
+        """Return what ``current`` gives, or gave less than a moment ago if there was an answer from all platforms.
+
+        For questions to which bookings do not matter; who books looks again.
+        """
+        moment, last = self._lately
+        if not moment <= now < moment + _MOMENT or any(isinstance(one, PlatformUnavailable) for one in last.values()):
+            last = self.current(now)
+            self._lately = now, last
+        return last
 
     def one(self, name: str, now: float) -> Known | PlatformUnavailable:
         """Return the timeline of one platform, as ``current`` does."""

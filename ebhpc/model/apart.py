@@ -23,6 +23,7 @@ def take_apart(package: str) -> None:
 
 
 def _below(type_: type) -> Iterator[type]:
+    derived: type
     for derived in type_.__subclasses__():
         yield derived
         yield from _below(derived)

@@ -91,59 +91,112 @@ def book_offers(
     offer, if there is one, and rejects the others at once.
     """
     with store.write("book_offers", offerset.uuid, durable=accept_first) as tx:
-        revisions = {}
-        changes = {}
-        for platform in sorted({offer.platform for offer in offers}):
-            revisions[platform] = lock_platform(tx, platform)
-            expire_due(tx, platform, revisions[platform], now)
-            changes[platform] = changes_since(tx, platform, known[platform], now=revisions[platform])
+        revisions, changes = _lock_all(tx, offers, known, now)
         if not all(still_fit(platform, changes[platform]) for platform in changes):
             if replan is None:
                 tx.rollback()
                 return Booked.CONFLICT
             offerset, offers = replan(changes)
-        if most_outstanding is not None and offers:
-            outstanding = tx.execute(_OUTSTANDING, {"owner": offerset.owner, "now": now}).scalar_one()
-            if outstanding + len(offers) > most_outstanding:
+        if offers and most_outstanding is not None:
+            open_after = _outstanding(tx, offerset.owner, now) + len(offers)
+            if open_after > most_outstanding:
                 tx.rollback()
                 return Booked.TOO_MANY
-        _insert(tx, offerset, offers, revisions, now)
+        _insert(tx, [(offerset, offers)], revisions, now)
         if accept_first and offers:
             _accept(tx, offers[0].uuid, [offer.uuid for offer in offers[1:]], revisions, offers, now)
     return Booked.DONE
 
 
+def book_together(
+    store: Store,
+    sets: Sequence[tuple[OfferSetRecord, Sequence[NewOffer]]],
+    known: Mapping[str, int],
+    still_fit: Callable[[str, Changes], bool],
+    *,
+    now: float,
+    most_outstanding: int,
+) -> list[Booked] | None:
+    """Book the offers of several sets in one transaction, each set whole or not at all; return what became of each.
+
+    As ``book_offers`` for each of them, but that ``still_fit`` is asked for all sets at once: where it says False,
+    nothing is booked, and None returned. A set that would be TOO_MANY for its owner is left out alone.
+    """
+    outcomes: list[Booked] = []
+    kept: list[tuple[OfferSetRecord, Sequence[NewOffer]]] = []
+    with store.write("book_together", sets[0][0].uuid, durable=False) as tx:
+        revisions, changes = _lock_all(tx, [offer for _, offers in sets for offer in offers], known, now)
+        if not all(still_fit(platform, changes[platform]) for platform in changes):
+            tx.rollback()
+            return None
+        outstanding: dict[str, int] = {}
+        for record, offers in sets:
+            if offers:
+                if record.owner not in outstanding:
+                    outstanding[record.owner] = _outstanding(tx, record.owner, now)
+                if outstanding[record.owner] + len(offers) > most_outstanding:
+                    outcomes.append(Booked.TOO_MANY)
+                    continue
+                outstanding[record.owner] += len(offers)
+            outcomes.append(Booked.DONE)
+            kept.append((record, offers))
+        _insert(tx, kept, revisions, now)
+    return outcomes
+
+
+def _lock_all(
+    tx: Connection, offers: Sequence[NewOffer], known: Mapping[str, int], now: float
+) -> tuple[dict[str, int], dict[str, Changes]]:
+    """Lock the platforms of the offers and expire what is due there; return their revisions, and what changed."""
+    revisions: dict[str, int] = {}
+    changes: dict[str, Changes] = {}
+    for platform in sorted({offer.platform for offer in offers}):
+        revisions[platform] = lock_platform(tx, platform)
+        expire_due(tx, platform, revisions[platform], now)
+        changes[platform] = changes_since(tx, platform, known[platform], now=revisions[platform])
+    return revisions, changes
+
+
+def _outstanding(tx: Connection, owner: str, now: float) -> int:
+    """How many offers an owner has open."""
+    return int(tx.execute(_OUTSTANDING, {"owner": owner, "now": now}).scalar_one())
+
+
 def _insert(
     tx: Connection,
-    offerset: OfferSetRecord,
-    offers: Sequence[NewOffer],
+    sets: Sequence[tuple[OfferSetRecord, Sequence[NewOffer]]],
     revisions: Mapping[str, int],
     now: float,
 ) -> None:
+    if not sets:
+        return
     tx.execute(
         _NEW_OFFERSET,
-        {
-            "uuid": offerset.uuid,
-            "owner": offerset.owner,
-            "created": offerset.created,
-            "expires": offerset.expires,
-            "document": offerset.document.decode(),
-        },
+        [
+            {
+                "uuid": record.uuid,
+                "owner": record.owner,
+                "created": record.created,
+                "expires": record.expires,
+                "document": record.document.decode(),
+            }
+            for record, _ in sets
+        ],
     )
-    if not offers:
+    if not any(offers for _, offers in sets):
         return
     tx.execute(
         _NEW_SESSIONS,
         [
             {
                 "uuid": offer.uuid,
-                "offerset": offerset.uuid,
+                "offerset": record.uuid,
                 "position": position,
-                "owner": offerset.owner,
+                "owner": record.owner,
                 "platform": offer.platform,
                 "phase": Phase.OFFERED,
-                "created": now,
-                "modified": now,
+                "created": record.created,
+                "modified": record.created,
                 "expires": offer.expires,
                 "start": offer.start,
                 "latest": offer.latest,
@@ -156,13 +209,15 @@ def _insert(
                 "unfinished": False,
                 "submitting": False,
                 "attempt": 0,
-                "due": now,
+                "due": record.created,
             }
+            for record, offers in sets
             for position, offer in enumerate(offers)
         ],
     )
     rows = [
         row
+        for _, offers in sets
         for offer in offers
         for row in booking_rows(
             offer.platform,
@@ -177,7 +232,8 @@ def _insert(
     ]
     if rows:
         tx.execute(_NEW_BOOKINGS, rows)
-    record_moves(tx, [offer.uuid for offer in offers], Phase.INITIAL, Phase.OFFERED, "offered", now)
+    offered = [offer.uuid for _, offers in sets for offer in offers]
+    record_moves(tx, offered, Phase.INITIAL, Phase.OFFERED, "offered", now)
 
 
 def _accept(

@@ -93,7 +93,7 @@ sessions = Table(
     Column("ended", _Instant, doc="real end of its job"),
     Column("outcome", String(16), doc="the final phase, decided when the job ended"),
     Column("unfinished", Boolean, nullable=False, doc="the driver has work to do for it"),
-    Column("submitting", Boolean, nullable=False, doc="a job may exist that native does not name yet"),
+    Column("submitting", Boolean, nullable=False, doc="something may exist that held or native does not name"),
     Column("attempt", Integer, nullable=False),
     Column("troubled", _Instant, doc="since when the present step has failed; counts where attempt is not 0"),
     Column("due", _Instant, nullable=False, doc="when a driver should look at it; NEVER while one has it"),

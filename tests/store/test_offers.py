@@ -11,6 +11,7 @@ from ebhpc.store import (
     Store,
     accept,
     book_offers,
+    book_together,
     cancel,
     changes_since,
     claim,
@@ -188,3 +189,36 @@ def test_what_does_not_exist_is_none(store):
     assert cancel(store, "no such", now=NOW, cause="-") is None
     with store.read() as tx:
         assert get_offerset(tx, "no such") is None
+
+
+def test_several_sets_are_booked_in_one_transaction_and_one_too_many_is_left_out_alone(store):
+    ada, grace = somebody(store, "ada"), somebody(store, "grace")
+    sets = [
+        (offerset(owner, offers), offers)
+        for owner, offers in [
+            (ada, [offer(), offer("zinc")]),
+            (ada, [offer(), offer()]),
+            (grace, [offer()]),
+            (ada, [offer()]),
+            (ada, []),
+        ]
+    ]
+    outcomes = book_together(
+        store, sets, {"tin": 0, "zinc": 0}, lambda platform, changes: True, now=NOW, most_outstanding=3
+    )
+    assert outcomes == [Booked.DONE, Booked.TOO_MANY, Booked.DONE, Booked.DONE, Booked.DONE]
+    booked = {one.uuid for number in (0, 2, 3) for one in sets[number][1]}
+    assert held_by(store) == booked
+    with store.read() as tx:
+        assert get_offerset(tx, sets[1][0].uuid) is None
+        assert get_offerset(tx, sets[4][0].uuid) is not None
+
+
+def test_several_sets_that_do_not_fit_together_are_not_booked_at_all(store):
+    owner = somebody(store)
+    sets = [(offerset(owner, offers), offers) for offers in ([offer()], [offer("zinc")])]
+    outcomes = book_together(
+        store, sets, {"tin": 0, "zinc": 0}, lambda platform, changes: platform == "tin", now=NOW, most_outstanding=9
+    )
+    assert outcomes is None
+    assert held_by(store) == set()
