@@ -29,11 +29,15 @@ def main() -> None:
                 f"{one.percentile(0.99) * 1000:.1f}",
                 ", ".join(f"{count} × {status}" for status, count in sorted(one.statuses.items())),
             )
-            for name, one in (("ebhpc", broker), ("bare Falcon resource", bare))
+            for name, one in (
+                ("ebhpc", broker),
+                ("bare, the same documents", bare),
+                ("bare, plain data", figures.plain),
+            )
         ),
     ]
     for row in rows:
-        print(f"  {row[0]:22}{row[1]:>12}{row[2]:>12}{row[3]:>10}   {row[4]}")
+        print(f"  {row[0]:26}{row[1]:>12}{row[2]:>12}{row[3]:>10}   {row[4]}")
     offers = broker.sample.count(b'"OFFERED"')
     print(f"  the last answer: {offers} offers, {len(broker.sample)} bytes")
     bounds = [

@@ -1,8 +1,8 @@
 """Traces of machines that never were, in the Standard Workload Format: to see that nothing is tuned to one real trace.
 
-Jobs come in a daily rhythm, from users who each have their own sizes and habits, and are run by an event-driven EASY
-scheduler (D. Lifka, "The ANL/IBM SP Scheduling System", JSSPP 1995): the first waiting job gets a start on limits, others
-may start before it if they do not delay it.
+Jobs come in a daily rhythm, from users who each have their own sizes and habits, and are run by an event-driven
+EASY scheduler (D. Lifka, "The ANL/IBM SP Scheduling System", JSSPP 1995): the first waiting job gets a start on
+limits, others may start before it if they do not delay it.
 
     python -m bench.queue_traces exact --jobs 5000 > exact.swf
 """

@@ -48,6 +48,7 @@ class Figures(Struct, frozen=True, kw_only=True):
 
     broker: Load
     bare: Load
+    plain: Load
     worker_memory: float
     ready: float
 
@@ -141,9 +142,14 @@ def measure(folder: Path, requests: int) -> Figures:
     log = folder / "bare.log"
     with process([sys.executable, "-m", "bench.bare", str(bare_port), str(answer)], log) as running:
         wait_for(f"http://127.0.0.1:{bare_port}/requests", running, log, 405)
-        load("127.0.0.1", bare_port, "/requests", body, headers, connections=CONNECTIONS, requests=requests)
-        bare = load("127.0.0.1", bare_port, "/requests", body, headers, connections=CONNECTIONS, requests=requests * 4)
-    return Figures(broker=broker, bare=bare, worker_memory=memory, ready=ready)
+        bare, plain = (
+            [
+                load("127.0.0.1", bare_port, path, body, headers, connections=CONNECTIONS, requests=requests * many)
+                for many in (1, 4)
+            ][-1]
+            for path in ("/requests", "/plain")
+        )
+    return Figures(broker=broker, bare=bare, plain=plain, worker_memory=memory, ready=ready)
 
 
 def _workers_memory(pid: int) -> list[float]:

@@ -30,16 +30,19 @@ USER_COMMANDS: dict[str, tuple[str, str]] = {
 }
 """The commands for users: the module of each and its short help."""
 
-OPERATOR_COMMANDS: dict[str, str] = {
-    "serve": "Run the API and a driver together, for one machine.",
-    "api": "Run the API.",
-    "drive": "Run a driver.",
-    "check": "Check the configuration and every platform.",
-    "plugins": "List the plugins that are loaded and their hooks.",
-    "db": "Make or upgrade the database.",
-    "account": "Add and change local accounts.",
+OPERATOR_COMMANDS: dict[str, tuple[str, str]] = {
+    "serve": ("ebhpc.cli.operators", "Run the API and a driver together, for one machine."),
+    "api": ("ebhpc.cli.operators", "Run the API."),
+    "drive": ("ebhpc.cli.operators", "Run a driver."),
+    "check": ("ebhpc.cli.operators", "Check the configuration and every platform."),
+    "plugins": ("ebhpc.cli.operators", "List the plugins that are loaded and their hooks."),
+    "db": ("ebhpc.cli.operators", "Make or upgrade the database."),
+    "account": ("ebhpc.cli.operators", "Add and change local accounts."),
+    "replay": ("ebhpc.cli.replay", "Replay a trace: how well would starts have been predicted?"),
 }
-"""The commands for operators and their short help; the commands themselves are in ``ebhpc.cli.operators``."""
+"""The commands for operators: the module of each and its short help."""
+
+_MODULES = {name: module for name, (module, _) in (USER_COMMANDS | OPERATOR_COMMANDS).items()}
 
 
 class Commands(click.Group):
@@ -51,19 +54,17 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return a subcommand; None where there is none of the name."""
-        if cmd_name in USER_COMMANDS:
-            module = importlib.import_module(USER_COMMANDS[cmd_name][0])
-            command: click.Command = getattr(module, cmd_name)
-            return command
-        operators = importlib.import_module("ebhpc.cli.operators")
-        return next((command for command in operators.commands if command.name == cmd_name), None)
+        if cmd_name not in _MODULES:
+            return None
+        command: click.Command = getattr(importlib.import_module(_MODULES[cmd_name]), cmd_name)
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the two lists of commands, without importing any."""
         with formatter.section("Commands for users"):
             formatter.write_dl([(name, text) for name, (_, text) in USER_COMMANDS.items()])
         with formatter.section("Commands for operators"):
-            formatter.write_dl(list(OPERATOR_COMMANDS.items()))
+            formatter.write_dl([(name, text) for name, (_, text) in OPERATOR_COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a subcommand; turn the client's and the configuration's errors into words and exit codes."""

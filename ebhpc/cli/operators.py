@@ -287,6 +287,3 @@ def _same_options(context: click.Context) -> list[str]:
     for item in context.params.get("overrides", ()):
         options += ["--set", item]
     return options
-
-
-commands: list[click.Command] = [serve, api, drive, check, plugins, db, account]

@@ -143,6 +143,12 @@ def _show(report: Report, seen: Trace) -> None:
         [_row("expected start", result.expected), _row("plan on limits", result.planned), _ratios(result)],
         right=(1, 2, 3, 4, 5),
     )
+    alone = result.planned_by_plan
+    screen.result(
+        f"Without the jobs that only the estimator had wait, the plan's error is {alone.median:,.0f} s in the "
+        f"median and {alone.relative:.2f} mean waits, that of the expected start "
+        f"{result.expected_by_plan.median:,.0f} s and {result.expected_by_plan.relative:.2f}."
+    )
     promised = result.intervals
     screen.result()
     screen.table(

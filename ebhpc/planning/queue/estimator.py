@@ -1,9 +1,9 @@
 """Expected starts: a distribution of when a job will start, from simulation and from what became of others.
 
 The simulation knows the queue, but not all that the scheduler and the people do: priorities, fair share,
-windows for long jobs, jobs that come later. So each simulated wait is corrected by how real waits compared with simulated
-ones in past cases like this, found by a forest of random trees. How wide an interval has to be is then learned
-from the promises made. Nothing is ever learned before it has happened.
+windows for long jobs, jobs that come later. So each simulated wait is corrected by how real waits compared with
+simulated ones in past cases like this, found by a forest of random trees. How wide an interval has to be is then
+learned from the promises made. Nothing is ever learned before it has happened.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from ebhpc.planning.queue.state import QueueState
 SAMPLES = 48
 """Simulations for one question."""
 
+_FULLY_SIMULATED, _FEWEST_SAMPLES = 60, 9
+"""Of a queue with more waiting jobs there are fewer simulations: one costs as the square of their number."""
+
 CONFIDENCE = 1 - 2 * TAIL
 """The probability with which a start is promised to lie in the interval."""
 
@@ -34,18 +37,20 @@ _REMEMBERED = 6000
 _DOUBT = 60.0
 """So many starts as have to be known before they weigh as much as the simulation alone."""
 
-_LEANING = 0.5
-"""How far the interval's ends lean from the simulated wait, corrected as in past cases, to the waits of those cases
-themselves (their geometric mean): long simulated waits are less certain than their corrections say. The median leans
-not at all."""
+_LEANINGS = (0.5, 0.0)
+"""How far the interval's ends lean from the simulated wait, corrected as in past cases, to the waits of those
+cases themselves (their geometric mean): where simulations go wrong, long waits are less certain than their
+corrections say. Of these the one is used whose intervals have scored best; the median leans not at all."""
+
+_FADING = 0.999
+"""What a score still counts after the next start."""
 
 
 class Expectation(Struct, frozen=True, kw_only=True):
     """When a job is expected to start, in seconds from the asking.
 
-    The start lies in [``earliest``, ``latest``] with probability ``confidence``, and is as probably before ``median`` as after.
-    ``planned`` is the plan on limits, ``known`` how many past starts the answer builds on. Each is None where
-    the job, as far as can be seen, never starts.
+    The start lies in [``earliest``, ``latest``] with probability ``confidence``, and is as probably before
+    ``median`` as after. ``planned`` is the plan on limits, ``known`` how many past starts the answer builds on.
     """
 
     earliest: int
@@ -57,8 +62,10 @@ class Expectation(Struct, frozen=True, kw_only=True):
 
 
 class _Promise(Struct):
+    made: int
     features: Floats
     scale: float
+    intervals: Floats
     expectation: Expectation
     user: Hashable
     settled: bool = False
@@ -71,14 +78,15 @@ class NeverStartsError(ValueError):
 class StartEstimator:
     """What has been learned of one queue, and answers from it.
 
-    Tell it what happens in the order in which it does: :meth:`ended` when a job has ended, :meth:`started` when one has
-    started. :meth:`expect` only answers; :meth:`promise` also remembers its answer, to learn from it later.
+    Tell it what happens in the order in which it does: :meth:`ended` when a job has ended, :meth:`started` when
+    one has started. :meth:`expect` only answers; :meth:`promise` also remembers its answer, to learn from it later.
     """
 
     __slots__ = (
         "_forest",
         "_promises",
         "_recent",
+        "_scores",
         "_shift",
         "_shifts",
         "_tables",
@@ -93,9 +101,11 @@ class StartEstimator:
         self.levels = Levels()
         self.seed = seed
         self._forest = Forest(len(_FEATURES), remembered, np.random.default_rng(seed))
-        # Of each case that the forest remembers, by its place: logarithms of the wait, and of the wait over the simulated
+        # Of each case that the forest remembers, by its place: the logarithm of the wait, and of the wait over
+        # the simulated one
         self._waits: Floats = np.zeros(remembered)
         self._shifts: Floats = np.zeros(remembered)
+        self._scores: Floats = np.zeros(len(_LEANINGS))
         self._promises: dict[str, _Promise] = {}
         self._tables: dict[str, Floats] = {}
         self._recent: dict[Hashable, float] = {}
@@ -116,13 +126,15 @@ class StartEstimator:
         self._tables.pop(id, None)
         self._promises.pop(id, None)
 
-    def started(self, id: str, wait: float) -> None:
-        """Learn that a job started so many seconds after the promise of its start was made."""
+    def started(self, id: str, at: int) -> None:
+        """Learn that a job started at an instant (POSIX seconds)."""
         promise = self._promises.pop(id, None)
         if promise is None:
             return
+        wait = max(at - promise.made, 0)
         self._settle(promise, wait, started=True)
-        logarithm = float(np.log(max(wait, 0.0) + MINUTE))
+        self._scores = _FADING * self._scores + _scored(promise.intervals, wait)
+        logarithm = float(np.log(wait + MINUTE))
         shift = logarithm - float(np.log(promise.scale))
         place = self._forest.learn(promise.features, shift)
         self._shifts[place], self._waits[place] = shift, logarithm
@@ -136,7 +148,11 @@ class StartEstimator:
         Raises:
             NeverStartsError: it needs more than there ever will be.
         """
-        return self._expect(state, self._outlook(state), index)[0]
+        outlook = self._outlook(state)
+        id = state.waiting[index].id
+        if id not in self._promises:
+            self._tables.pop(id, None)
+        return self._expect(state, outlook, index)[0]
 
     def promise(self, state: QueueState, index: int = -1) -> Expectation:
         """Answer as :meth:`expect` does, and remember the answer until :meth:`started` tells the truth."""
@@ -162,11 +178,15 @@ class StartEstimator:
         promise = self._promises.get(id)
         return promise.expectation if promise else None
 
-    def overdue(self, id: str, waited: float) -> None:
-        """Learn that a job still waits after so many seconds: a promise that is broken counts at once."""
-        promise = self._promises.get(id)
-        if promise is not None and not promise.settled and waited > promise.expectation.latest:
-            self._settle(promise, waited, started=False)
+    def waiting(self, now: int) -> None:
+        """Learn that all that has been promised a start still waits: a promise that is broken counts at once."""
+        for promise in self._promises.values():
+            if not promise.settled and now - promise.made > promise.expectation.latest:
+                self._settle(promise, now - promise.made, started=False)
+
+    def known_jobs(self) -> set[str]:
+        """Return the ids of the jobs of which something is kept: promises not yet settled, and run times."""
+        return {*self._tables, *self._promises}
 
     def _settle(self, promise: _Promise, wait: float, *, started: bool) -> None:
         expectation = promise.expectation
@@ -178,11 +198,12 @@ class StartEstimator:
         promise.settled = True
 
     def _outlook(self, state: QueueState) -> Outlook:
-        for job in (*state.running, *state.waiting):
-            if job.id not in self._tables:
-                self._tables[job.id] = self.run_times.quantiles(job.asked)
+        for id, asked in state.asked():
+            if id not in self._tables:
+                self._tables[id] = self.run_times.quantiles(asked)
         random = np.random.default_rng((self.seed, abs(state.now), len(state.running), len(state.waiting)))
-        return look_out(state, self._tables, SAMPLES, random)
+        samples = max(SAMPLES * _FULLY_SIMULATED // max(len(state.waiting), _FULLY_SIMULATED), _FEWEST_SAMPLES)
+        return look_out(state, self._tables, samples, random)
 
     def _expect(self, state: QueueState, outlook: Outlook, index: int) -> tuple[Expectation, _Promise]:
         index %= len(state.waiting)
@@ -204,44 +225,51 @@ class StartEstimator:
                 self._shift,
             ]
         )
-        earliest, median, latest = self._percentiles(np.log(simulated + MINUTE), scale, features)
+        median, intervals = self._percentiles(np.log(simulated + MINUTE), scale, features)
+        earliest, latest = intervals[self._scores.argmin()].tolist()
         expectation = Expectation(
-            earliest=int(earliest // MINUTE) * MINUTE,
+            earliest=int(min(earliest, median) // MINUTE) * MINUTE,
             median=round(median),
-            latest=-int(-latest // MINUTE) * MINUTE,
+            latest=-int(-max(latest, median) // MINUTE) * MINUTE,
             planned=round(planned),
             known=self.known,
         )
-        return expectation, _Promise(features, scale, expectation, job.asked.user)
+        return expectation, _Promise(state.now, features, scale, intervals, expectation, job.asked.user)
 
-    def _percentiles(self, simulated: Floats, scale: float, features: Floats) -> tuple[float, float, float]:
-        """Return the interval's beginning, the median and the interval's end, in seconds.
+    def _percentiles(self, simulated: Floats, scale: float, features: Floats) -> tuple[float, Floats]:
+        """Return the median, and for each leaning the interval's beginning and end; in seconds.
 
         ``simulated`` are the logarithms of the simulated waits. They count beside past cases, less and less.
         """
+        levels = np.array([self.levels.before, 1.0 - self.levels.after])
         weights = np.full(len(simulated), 1.0 / len(simulated))
-        corrected = leaning = simulated
-        if self._forest.grown:
-            past = self._forest.weights(features)
-            trust = self.known / (self.known + _DOUBT)
-            used = np.flatnonzero(past)
-            weights = np.concatenate([weights * (1.0 - trust), past[used] * trust])
-            shifted = self._shifts[used] + np.log(scale)
-            corrected = np.concatenate([simulated, shifted])
-            leaning = np.concatenate([simulated, shifted + _LEANING * (self._waits[used] - shifted)])
-        (median,) = _quantiles(corrected, weights, np.array([0.5]))
-        earliest, latest = _quantiles(leaning, weights, np.array([self.levels.before, 1.0 - self.levels.after]))
-        return min(earliest, median), median, max(latest, median)
+        if not self._forest.grown:
+            median = float(_quantiles(simulated, weights, np.array([0.5]))[0])
+            return median, np.tile(_quantiles(simulated, weights, levels), (len(_LEANINGS), 1))
+        past = self._forest.weights(features)
+        trust = self.known / (self.known + _DOUBT)
+        used = np.flatnonzero(past)
+        weights = np.concatenate([weights * (1.0 - trust), past[used] * trust])
+        corrected = self._shifts[used] + np.log(scale)
+        median = float(_quantiles(np.concatenate([simulated, corrected]), weights, np.array([0.5]))[0])
+        leant = [corrected + leaning * (self._waits[used] - corrected) for leaning in _LEANINGS]
+        return median, np.array([_quantiles(np.concatenate([simulated, each]), weights, levels) for each in leant])
 
 
-def _quantiles(logarithms: Floats, weights: Floats, levels: Floats) -> list[float]:
+def _scored(intervals: Floats, wait: float) -> Floats:
+    """Return the interval score of each row: its width, and by how much it was missed (seconds)."""
+    begin, end = intervals.T
+    missed = np.maximum(begin - wait, 0.0) + np.maximum(wait - end, 0.0)
+    scores: Floats = end - begin + missed / TAIL
+    return scores
+
+
+def _quantiles(logarithms: Floats, weights: Floats, levels: Floats) -> Floats:
     """Return weighted quantiles in seconds."""
     order = logarithms.argsort()
     mass = weights[order].cumsum()
-    found = mass.searchsorted(levels * mass[-1])
-    seconds: list[float] = np.maximum(
-        np.exp(logarithms[order[np.minimum(found, len(order) - 1)]]) - MINUTE, 0.0
-    ).tolist()
+    found = np.minimum(mass.searchsorted(levels * mass[-1]), len(order) - 1)
+    seconds: Floats = np.maximum(np.exp(logarithms[order[found]]) - MINUTE, 0.0)
     return seconds
 
 

@@ -30,11 +30,11 @@ class Errors(Struct, frozen=True, kw_only=True):
 class Intervals(Struct, frozen=True, kw_only=True):
     """How the promised intervals did: shares of starts inside, before and after them; widths in seconds.
 
-    ``trivial_width`` is the width of the one interval, the same for all jobs and chosen knowing all real waits, that
-    leaves out as many of the shortest and of the longest waits and holds as many starts;
-    ``trivial_from_now_width`` is that of the one from no wait at all. ``score`` is the mean interval score (T. Gneiting,
-    A. Raftery, JASA 102, 2007: the width and, for each start outside, ten times the distance to it), ``trivial_score``
-    the lower one of the two trivial intervals.
+    ``trivial_width`` is the width of the one interval, the same for all jobs and chosen knowing all real waits,
+    that leaves out as many of the shortest and of the longest waits and holds as many starts;
+    ``trivial_from_now_width`` is that of the one from no wait at all. ``score`` is the mean interval score (T.
+    Gneiting, A. Raftery, JASA 102, 2007: the width and, for each start outside, ten times the distance to it),
+    ``trivial_score`` the lower one of the two trivial intervals.
     """
 
     inside: float
@@ -50,14 +50,20 @@ class Intervals(Struct, frozen=True, kw_only=True):
 
 
 class Figures(Struct, frozen=True, kw_only=True):
-    """A replay in figures. All but ``jobs`` and ``inside_of_all`` are of the ``counted`` jobs, that waited or
-    were predicted to wait more than a minute by either; ``mean_wait`` is theirs, in seconds."""
+    """A replay in figures.
+
+    All but ``jobs`` and ``inside_of_all`` are of the ``counted`` jobs, that waited or were predicted to wait more
+    than a minute by either; ``mean_wait`` is theirs, in seconds. ``expected_by_plan`` and ``planned_by_plan`` leave
+    out those that only the estimator had wait: the plan is then seen as if it stood alone.
+    """
 
     jobs: int
     counted: int
     mean_wait: float
     expected: Errors
     planned: Errors
+    expected_by_plan: Errors
+    planned_by_plan: Errors
     intervals: Intervals
 
 
@@ -70,6 +76,8 @@ def figures(replayed: Sequence[Replayed], *, promised: float = 0.8) -> Figures |
     if not len(counted):
         return None
     wait, planned, earliest, median, latest = counted.T
+    seen_by_plan = counted[(counted[:, :2] > _NOTICED).any(axis=1)]
+    of_plan = seen_by_plan if len(seen_by_plan) else counted
     inside = (earliest <= wait) & (wait <= latest)
     outside = 1.0 - float(inside.mean())
     central = np.quantile(wait, [outside / 2, 1 - outside / 2])
@@ -83,6 +91,8 @@ def figures(replayed: Sequence[Replayed], *, promised: float = 0.8) -> Figures |
         mean_wait=float(wait.mean()),
         expected=_errors(median, wait),
         planned=_errors(planned, wait),
+        expected_by_plan=_errors(of_plan[:, 3], of_plan[:, 0]),
+        planned_by_plan=_errors(of_plan[:, 1], of_plan[:, 0]),
         intervals=Intervals(
             inside=float(inside.mean()),
             before=float((wait < earliest).mean()),

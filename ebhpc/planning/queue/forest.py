@@ -85,7 +85,8 @@ class Forest:
         shared = self._leaves[:, :known] == self._leaf(features)[:, np.newaxis]
         sizes = shared.sum(axis=1)
         found = sizes > 0
-        return (np.where(found, 1.0 / np.maximum(sizes, 1), 0.0) / found.sum()) @ shared
+        weights: Floats = (np.where(found, 1.0 / np.maximum(sizes, 1), 0.0) / found.sum()) @ shared
+        return weights
 
     def _leaf(self, features: Floats) -> NDArray[np.int32]:
         trees = np.arange(_TREES)

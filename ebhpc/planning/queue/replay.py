@@ -83,10 +83,9 @@ class Replay:
                     live = waiting.pop(id)
                     running[id] = live
                     free -= live.job.processors
-                    self.estimator.started(id, live.job.wait)
+                    self.estimator.started(id, self._began + live.job.started)
                     heapq.heappush(ending, (live.job.ended, number, id))
-            for id, live in waiting.items():
-                self.estimator.overdue(id, now - live.job.submitted)
+            self.estimator.waiting(self._began + now)
             live = self._live(job, str(order), longest)
             waiting[live.waits.id] = live
             heapq.heappush(starting, (job.started, order, live.waits.id))

@@ -78,7 +78,8 @@ class RunTimes:
         order = values.argsort()
         mass = np.array(weights)[order].cumsum()
         found = mass.searchsorted(_GRID * mass[-1])
-        return values[order[np.minimum(found, len(order) - 1)]] * float(asked.limit)
+        quantiles: Floats = values[order[np.minimum(found, len(order) - 1)]] * float(asked.limit)
+        return quantiles
 
 
 def remaining(quantiles: Floats, elapsed: Floats, uniform: Floats) -> Floats:

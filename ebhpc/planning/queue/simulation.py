@@ -17,8 +17,8 @@ class Outlook:
     """When the waiting jobs start, in seconds from now.
 
     ``planned`` (shape ``(jobs,)``) is the plan on limits, ``simulated`` (``(samples, jobs)``, each column
-    ascending) with run times as learned. ``running`` and ``waiting`` are the work that lies ahead, each of shape ``(jobs,)``
-    in seconds in which the whole machine would do it: what runs, and what waits up to and with each job.
+    ascending) with run times as learned. ``running`` and ``waiting`` (shape ``(jobs,)``) are the work that lies
+    ahead, in seconds in which the whole machine would do it: what runs, and what waits up to and with each job.
     """
 
     planned: Floats
@@ -30,7 +30,8 @@ class Outlook:
 def plan_on_limits(state: QueueState) -> Floats:
     """Return when each waiting job starts, in seconds from now, if each job uses all of its limit."""
     limits = np.array([[float(job.asked.limit) for job in state.waiting]])
-    return starts(state.free, _changes(state, _limit_ends(state)[np.newaxis]), _queue(state, limits))[0]
+    found: Floats = starts(state.free, _changes(state, _limit_ends(state)[np.newaxis]), _queue(state, limits))[0]
+    return found
 
 
 def look_out(state: QueueState, quantiles: Mapping[str, Floats], samples: int, random: np.random.Generator) -> Outlook:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -47,3 +48,10 @@ class QueueState:
     waiting: tuple[Waits, ...]
     known_times: Floats = field(default_factory=lambda: np.zeros(0))
     known_amounts: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+
+    def asked(self) -> Iterator[tuple[str, Asked]]:
+        """Yield the id of each job, and what it asked for."""
+        for running in self.running:
+            yield running.id, running.asked
+        for waiting in self.waiting:
+            yield waiting.id, waiting.asked
