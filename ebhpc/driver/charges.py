@@ -18,7 +18,7 @@ from ebhpc.store import SessionRecord
 class Charge:
     """A leased session. Whoever works on it has ``busy``; without it, nothing here may be changed."""
 
-    __slots__ = ("asked", "busy", "due", "gone_since", "record", "session", "stale")
+    __slots__ = ("asked", "busy", "due", "gone_since", "record", "session", "stale", "unsure")
 
     def __init__(self, record: SessionRecord) -> None:
         self.record = record
@@ -29,6 +29,8 @@ class Charge:
         self.busy = False
         self.stale = False
         """somebody else changed it while it was busy"""
+        self.unsure = False
+        """an earlier try of its step had no answer and may have been carried out"""
         self.asked = 0
         """how often its job's end was asked for"""
         self.gone_since: float | None = None

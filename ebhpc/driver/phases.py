@@ -103,7 +103,10 @@ def next_step(record: SessionRecord) -> Step | None:
 
 
 def job_may_live(record: SessionRecord) -> bool:
-    """Whether a job may exist, now or minutes from now, that nobody has seen ended."""
+    """Whether a job may exist, now or minutes from now, that nobody has seen ended.
+
+    Or a reservation that was asked for without an answer: it may appear as late as a job.
+    """
     return (record.submitting or record.native is not None) and record.ended is None
 
 

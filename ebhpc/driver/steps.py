@@ -54,7 +54,9 @@ class Steps:
             charge.due = max(charge.due, self._writer.clock() + self._writer.settings.interval)
         except SessionFailed as error:
             assert step is not None
-            self._note(charge, refused(step, error.messages, self._writer.clock()))
+            result = refused(step, error.messages, self._writer.clock())
+            change = replace(result.change, submitting=None if charge.unsure else False)
+            self._note(charge, replace(result, change=change))
         except (PlatformUnavailable, BrokenDocument) as error:
             self._failed(charge, step, error)
         except DBAPIError:
@@ -113,31 +115,29 @@ class Steps:
         writer = self._writer
         held = None
         messages: tuple[Message, ...] = ()
-        if step is not Step.WAIT:
-            answer = writer.call(charge, MACHINE[step].hooks[0])
-            if step is Step.HOLD:
-                held = answer
-            elif answer is not None:
-                messages = timed(answer.messages, writer.clock())
+        if step is Step.HOLD and writer.platform(charge.record).implements("ebhpc_hold"):
+            self._note_try(charge)
+            held = writer.call(charge, "ebhpc_hold")
+        if step is Step.PREPARE:
+            prepared = writer.call(charge, "ebhpc_prepare")
+            messages = timed(prepared.messages, writer.clock()) if prepared is not None else ()
         result = reached(charge.record, step, writer.clock(), lead=writer.lead(charge.record))
-        change = replace(result.change, held=held, messages=(*messages, *result.change.messages))
+        change = replace(result.change, held=held, submitting=False, messages=(*messages, *result.change.messages))
         writer.write(charge, replace(result, change=change))
+
+    def _note_try(self, charge: Charge, *messages: Message) -> None:
+        """Note, before a hook is called, that it may make something whose name is lost with its answer.
+
+        Written at each try: whoever lost the lease meanwhile must not come as far as the hook.
+        """
+        charge.unsure = charge.record.submitting
+        self._writer.write(charge, Move(cause="about to ask", change=Change(submitting=True, messages=messages)))
 
     def _submit(self, charge: Charge) -> None:
         writer = self._writer
-        now = writer.clock()
         tried_before = charge.record.submitting
-        late = () if tried_before else lateness(charge.record, now)
-        # Written at each try: whoever lost the lease meanwhile must not come as far as the hook.
-        writer.write(charge, Move(cause="about to submit", change=Change(submitting=True, messages=late)))
-        try:
-            native = writer.call(charge, "ebhpc_submit")
-        except SessionFailed as error:
-            result = refused(Step.SUBMIT, error.messages, writer.clock())
-            # An earlier try without an answer may have started a job all the same.
-            change = replace(result.change, submitting=None if tried_before else False)
-            writer.write(charge, replace(result, change=change))
-            return
+        self._note_try(charge, *(() if tried_before else lateness(charge.record, writer.clock())))
+        native = writer.call(charge, "ebhpc_submit")
         told = progress(writer.clock(), "the job is with {platform}", platform=charge.record.platform, native=native)
         change = Change(native=native, submitting=False, attempt=0, messages=(told,))
         writer.write(charge, Move(cause="submitted", change=change))
@@ -146,7 +146,7 @@ class Steps:
         """Ask for the job's end; when it does not come, ask again, ever more rarely."""
         charge.asked += 1
         self._writer.call(charge, "ebhpc_cancel")
-        if charge.asked > 1:
+        if charge.asked > 1 and charge.gone_since is None:
             self._failed(charge, Step.END, TimeoutError("its job has not ended yet"))
         else:
             charge.due = self._writer.clock() + self._settle

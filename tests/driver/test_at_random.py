@@ -11,7 +11,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from ebhpc.model import FINAL, Phase
 from ebhpc.plugins import SessionFailed
-from ebhpc.store import accept, cancel, moves_of, reject
+from ebhpc.store import accept, cancel, live_bookings, moves_of, reject
 from tests.driver.scripted_platform import DO, Delayed, Late
 from tests.driver.world import World
 
@@ -48,6 +48,8 @@ class Sessions(RuleBasedStateMachine):
         self.world.empty()
         for fake in self.world.fakes.values():
             fake.__init__(fake.name, self.world.clock)  # type: ignore[misc]
+        for platform in self.world.platforms.values():
+            platform.close()
         for name, fake in self.world.fakes.items():
             self.world.platforms[name] = self.world.platform(name, fake)
         self.restart("one")
@@ -87,6 +89,8 @@ class Sessions(RuleBasedStateMachine):
         platform=PLATFORMS,
     )
     def fail(self, hook: str, kind: str, times: int, platform: str) -> None:
+        if hook == "prepare" and kind == "delayed":
+            return  # a plugin's own affair: what it prepares after the clean-up it must not leave
         self.world.fakes[platform].script[hook] += [fault(kind)] * times
 
     @rule(seconds=st.sampled_from([1, 5, 20, 70]), times=st.integers(1, 4), name=NAMES)
@@ -130,10 +134,12 @@ class Sessions(RuleBasedStateMachine):
 
     @invariant()
     def a_job_that_lives_belongs_to_a_session_that_is_unfinished_and_booked(self) -> None:
-        for fake in self.world.fakes.values():
-            for uuid in fake.running():
-                assert self.world.session(uuid).unfinished
-                assert self.world.booked(uuid)
+        running = set().union(*(fake.running() for fake in self.world.fakes.values()))
+        if running:
+            with self.world.store.read() as tx:
+                booked = {row.session for row in live_bookings(tx)}
+            assert running <= booked
+            assert running <= {record.uuid for record in self.world.all_sessions() if record.unfinished}
 
     def teardown(self) -> None:
         if not self.drivers and not self.uuids:
@@ -168,7 +174,7 @@ class Sessions(RuleBasedStateMachine):
 def test_sessions_keep_to_their_phases_and_leave_nothing_whatever_happens(ready_database_url):
     logging.getLogger("ebhpc").setLevel(logging.CRITICAL)
     world = World(ready_database_url, ("tin", "zinc"))
-    examples = 60 if ready_database_url.startswith("sqlite") else 15
+    examples = 100 if ready_database_url.startswith("sqlite") else 40
 
     class OnThisDatabase(Sessions):
         pass

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import msgspec
-from sqlalchemy import delete, select
+from sqlalchemy import delete
 
 from ebhpc.config import Driver as Settings
 from ebhpc.config import Duration, PlatformConfig, Seconds
@@ -32,6 +32,7 @@ from ebhpc.store import (
     get_session,
     live_bookings,
     moves_of,
+    select_sessions,
     tables,
 )
 from tests.driver.scripted_platform import ScriptedPlatform
@@ -231,8 +232,7 @@ class World:
 
     def all_sessions(self) -> list[SessionRecord]:
         with self.store.read() as tx:
-            uuids = list(tx.execute(select(tables.sessions.c.uuid)).scalars())
-            return [record for uuid in uuids if (record := get_session(tx, uuid)) is not None]
+            return select_sessions(tx)
 
     def empty(self) -> None:
         """Delete all rows but accounts and platforms."""
