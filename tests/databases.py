@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pwd
 import shutil
@@ -25,6 +26,7 @@ from tests.labs import require
 
 _UNPRIVILEGED = ("postgres", "nobody")
 _START_SECONDS = 30.0
+_PR_SET_PDEATHSIG = 1
 
 _SETTINGS = {
     # Nothing here has to survive a power cut.
@@ -56,6 +58,11 @@ def _account() -> str | None:
         return None
     names = {entry.pw_name for entry in pwd.getpwall()}
     return next((name for name in _UNPRIVILEGED if name in names), None)
+
+
+def _end_with_the_tests() -> None:
+    """Have the kernel end this process when its parent is killed, which then cannot do so itself (prctl(2))."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
 
 
 class PostgresqlServer:
@@ -92,6 +99,7 @@ class PostgresqlServer:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                preexec_fn=_end_with_the_tests,
                 **self._as,  # type: ignore[call-overload]
             )
         deadline = time.monotonic() + _START_SECONDS

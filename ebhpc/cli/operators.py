@@ -123,7 +123,7 @@ def drive(config: Config, plugins_dir: Path | None, name: str | None) -> None:
     Several drivers, on one or several machines, share the work. A driver that is started again under its name takes
     over at once what it had.
     """
-    from ebhpc.driver import Driver, DriverRunning
+    from ebhpc.driver import Driver, DriverRunning, NameTaken
 
     site = _site(config, plugins_dir)
     stop = threading.Event()
@@ -139,7 +139,7 @@ def drive(config: Config, plugins_dir: Path | None, name: str | None) -> None:
             keep_offers=config.offers.keep,
         )
         driver.run(stop)
-    except DriverRunning as error:
+    except (DriverRunning, NameTaken) as error:
         raise click.ClickException(str(error)) from error
     finally:
         site.close()
