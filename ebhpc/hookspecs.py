@@ -119,8 +119,8 @@ def ebhpc_release(session: Session) -> None:
 def ebhpc_prepare(session: Session) -> Prepared | None:
     """Stage data, pull images, make storage. May take long, may be repeated after a crash, runs on a thread.
 
-    A session that is cancelled meanwhile gets ``ebhpc_cancel``, so that this hook can stop; a call that was given up and
-    ends only after ``ebhpc_cleanup`` must leave nothing.
+    A session that is cancelled meanwhile gets ``ebhpc_cancel``, so that this hook can stop; a call that was given up
+    and ends only after ``ebhpc_cleanup`` must leave nothing.
 
     Raises:
         ebhpc.plugins.SessionFailed: it can never succeed (a digest that differs, data that is not there); its
