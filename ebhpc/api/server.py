@@ -38,6 +38,10 @@ _PREFIX = "ebhpc-metrics-"
 _ACCESS = '%(h)s %(u)s "%(m)s %(U)s %(H)s" %(s)s %(B)s "%(a)s" %(D)s'
 
 
+_COURTESY = 0.001
+"""Seconds that a worker with connections leaves a new one to the others."""
+
+
 class Log(Logger):
     """Gunicorn's log lines, written where and how the process writes its others."""
 
@@ -64,6 +68,16 @@ class Worker(ThreadWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._deadlines: dict[Any, float] = {}
+
+    def accept(self, listener: Any) -> None:
+        """Take a new connection; where this worker has some already, the others may be faster.
+
+        Left to itself the first worker to wake takes all connections that come at once, and with kept connections the
+        others then idle for as long as they last.
+        """
+        if self.nr_conns and self.cfg.workers > 1:
+            time.sleep(_COURTESY)
+        super().accept(listener)
 
     def enqueue_req(self, conn: Any) -> None:
         """Hand a connection that has something to say to a thread, and note until when it may be read."""
