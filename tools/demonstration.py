@@ -206,8 +206,7 @@ def container_engine(stack: contextlib.ExitStack) -> tuple[dict[str, Any], tuple
     if not containers.missing():
         registry = stack.enter_context(containers.registry())
         engine = stack.enter_context(containers.podman(registry.registries))
-        runtime = {"program": "podman", "options": engine.options, "environment": engine.environment}
-        return runtime, (registry.location, registry.digest), ""
+        return engine.runtime, (registry.location, registry.digest), ""
     program = shutil.which("podman") or shutil.which("docker")
     if program is None:
         return {}, None, "there is neither podman nor docker on this machine"
