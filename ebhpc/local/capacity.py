@@ -13,9 +13,7 @@ from ebhpc.config import SettingsError, SettingsProblem
 from ebhpc.local import cgroups
 from ebhpc.local.settings import Local
 from ebhpc.model import Shape
-
-MEBI = 2**20
-GIBI = 2**30
+from ebhpc.staging.files import MEBI
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ebhpc.local import cgroups, payload
-from ebhpc.local.capacity import GIBI, MEBI
 from ebhpc.local.engine import EngineFailed
 from ebhpc.model import Finding
+from ebhpc.staging.files import GIBI, MEBI
 
 if TYPE_CHECKING:
     from ebhpc.local.platform import LocalPlatform

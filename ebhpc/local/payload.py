@@ -7,21 +7,20 @@ import os
 import pwd
 import shutil
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ebhpc.local.capacity import GIBI, MEBI, Host
+from ebhpc.local.capacity import Host
 from ebhpc.local.engine import Engine
-from ebhpc.local.locations import file_name
 from ebhpc.local.places import SessionDirectory
 from ebhpc.local.processes import MARK
 from ebhpc.local.settings import Local
-from ebhpc.local.volumes import label, mounts, places, sizes
 from ebhpc.model import DockerContainer, JupyterNotebook, Session, SimpleVolume, SingularityContainer
-
-RESULTS = "/ebhpc/results"
-"""Where a container finds the directory whose files are kept."""
+from ebhpc.staging import notebook_runner
+from ebhpc.staging.files import GIBI, MEBI
+from ebhpc.staging.locations import file_name
+from ebhpc.staging.refusals import RESULTS, fits_a_line
+from ebhpc.staging.volumes import label, mounts, places, sizes
 
 NOTEBOOK = "notebook.ipynb"
 IMAGE = "image.sif"
@@ -89,7 +88,7 @@ def job(
                 python,
                 "-c",
                 _RUN_A_FILE,
-                str(Path(__file__).with_name("notebook_runner.py")),
+                str(Path(notebook_runner.__file__)),
                 str(directory.stage / NOTEBOOK),
                 str(directory.results / (name.stem or "notebook")),
                 settings.kernel,
@@ -126,12 +125,10 @@ def engine_variables(executable: DockerContainer, engine: Engine) -> tuple[dict[
 
     An engine reads its file line by line, so a value with a line break does not survive there.
     """
-    plain, secret = {}, {}
+    plain: dict[str, str] = {}
+    secret: dict[str, str] = {}
     for name, value in (executable.environment or {}).items():
-        if any(char in value for char in "\r\n") or len(value) > 32_000:
-            secret[name] = value
-        else:
-            plain[name] = value
+        (plain if fits_a_line(value) else secret)[name] = value
     return plain, secret if engine.podman else {}
 
 
@@ -340,14 +337,3 @@ def _binds(session: Session, directory: SessionDirectory) -> list[dict[str, Any]
         }
         for mount in mounts(session.volumes, session.storage, session.data)
     ]
-
-
-def unsupported_variables(executable: DockerContainer, engine: Engine) -> Sequence[str]:
-    """Return the names of variables that this engine cannot hand over unchanged."""
-    if engine.podman:
-        return ()
-    return tuple(
-        name
-        for name, value in (executable.environment or {}).items()
-        if any(char in value for char in "\r\n") or len(value) > 32_000
-    )

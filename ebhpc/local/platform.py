@@ -18,26 +18,16 @@ import ebhpc
 from ebhpc.config import SettingsError, SettingsProblem
 from ebhpc.faults import point
 from ebhpc.hookspecs import hookimpl
-from ebhpc.local import checks, outputs, payload, remains
+from ebhpc.local import checks, payload, remains
 from ebhpc.local.capacity import capacity, this_host
 from ebhpc.local.engine import Engine, EngineSearch
-from ebhpc.local.locations import file_name
 from ebhpc.local.notebooks import NotebookSearch
-from ebhpc.local.places import (
-    Busy,
-    SessionDirectory,
-    held,
-    mark,
-    read_json,
-    session_directory,
-    write_json,
-)
+from ebhpc.local.places import SessionDirectory, session_directory
 from ebhpc.local.preparing import Preparation, prepare
-from ebhpc.local.refusals import Asked, refusals
+from ebhpc.local.refusals import abilities
 from ebhpc.local.removal import remove
 from ebhpc.local.settings import Local
 from ebhpc.local.supervisor import Launch, settle
-from ebhpc.local.volumes import label, places
 from ebhpc.model import (
     Connector,
     DockerContainer,
@@ -53,6 +43,11 @@ from ebhpc.model import (
 )
 from ebhpc.planning import Node, Snapshot
 from ebhpc.plugins import SessionFailed
+from ebhpc.staging import outputs
+from ebhpc.staging.files import Busy, held, mark, read_json, write_json
+from ebhpc.staging.locations import file_name
+from ebhpc.staging.refusals import refusals
+from ebhpc.staging.volumes import label, places
 
 _LAUNCHING = 30.0
 """Seconds within which a supervisor has begun, or its launch has failed."""
@@ -91,14 +86,8 @@ class LocalPlatform:
     def ebhpc_refuses(self, request: Request) -> Iterable[Message]:
         return list(
             refusals(
-                Asked(
-                    request=request,
-                    settings=self.settings,
-                    offered=self.offered,
-                    host=self.host,
-                    engine=self.engines,
-                    notebooks=self.notebooks.reason,
-                )
+                request,
+                abilities(request.executable, self.settings, self.offered, self.host, self.engines, self.notebooks),
             )
         )
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from msgspec import Struct
 
 from ebhpc.faults import point
-from ebhpc.local.capacity import GIBI
 from ebhpc.local.engine import (
     Engine,
     EngineFailed,
@@ -22,18 +21,11 @@ from ebhpc.local.engine import (
     says_digest_is_unknown,
     says_image_is_unknown,
 )
-from ebhpc.local.fetching import FetchFailed, FetchRefused, Limits, fetch
-from ebhpc.local.locations import Location, LocationError, read_location
 from ebhpc.local.payload import IMAGE, NOTEBOOK, account, apptainer
-from ebhpc.local.places import SessionDirectory, held, write_json
-from ebhpc.local.references import read_reference
+from ebhpc.local.places import SessionDirectory
 from ebhpc.local.settings import Local
-from ebhpc.local.usage import size
-from ebhpc.local.volumes import data_url, label, mounts, places, sizes
 from ebhpc.model import (
-    Data,
     DockerContainer,
-    IvoaData,
     JupyterNotebook,
     Message,
     MessageKind,
@@ -42,9 +34,11 @@ from ebhpc.model import (
     message,
 )
 from ebhpc.plugins import SessionFailed
-
-_NOTEBOOK_SIZE = 64 * 2**20
-"""The largest notebook, in bytes, that is fetched."""
+from ebhpc.staging.elements import Fetcher
+from ebhpc.staging.fetching import FetchFailed
+from ebhpc.staging.files import held, write_json
+from ebhpc.staging.references import read_reference
+from ebhpc.staging.volumes import mounts, sizes
 
 
 class Preparation(Struct, frozen=True, kw_only=True):
@@ -57,13 +51,9 @@ class Preparation(Struct, frozen=True, kw_only=True):
     engine: Callable[[], Engine | None]
 
     @property
-    def limits(self) -> Limits:
-        """Return the limits on one transfer, its size but for what else bounds it."""
-        return Limits(
-            size=int(self.settings.max_download_gib * GIBI),
-            connect=float(self.settings.connect_timeout),
-            total=float(self.settings.download_timeout),
-        )
+    def fetcher(self) -> Fetcher:
+        """Return what fetches for this session."""
+        return Fetcher(uuid=self.directory.uuid, rules=self.settings, stop=self.directory.marked_to_end)
 
 
 def prepare(work: Preparation) -> tuple[Message, ...]:
@@ -73,10 +63,10 @@ def prepare(work: Preparation) -> tuple[Message, ...]:
         SessionFailed: it can never be.
     """
     storage(work)
-    told = [*staged_data(work)]
+    told = work.fetcher.data(work.session, work.directory.storage)
     executable = work.session.executable
     if isinstance(executable, JupyterNotebook):
-        _fetch_notebook(work, executable)
+        work.fetcher.notebook(executable, work.directory.stage / NOTEBOOK)
         shown_volumes(work)
     elif isinstance(executable, DockerContainer):
         told += _pull(work, executable)
@@ -99,42 +89,6 @@ def storage(work: Preparation) -> None:
         place.chmod(0o777)
     work.directory.results.chmod(0o777)
     point("local.storage.after", work.directory.uuid)
-
-
-def staged_data(work: Preparation) -> list[Message]:
-    """Fetch all data elements to their places."""
-    session, told = work.session, []
-    bounds = sizes(session.storage, session.data, work.settings)
-    placed = places(session.storage, session.data)
-    for at, (place, item) in enumerate(zip(placed, session.data, strict=True)):
-        home = work.directory.storage / str(place.storage)
-        target = home / place.name
-        if target.exists():
-            continue
-        for stale in home.glob("*.part"):
-            stale.unlink()
-        room = max(0, bounds[place.storage] - size(str(home)) + 4096)
-        url = data_url(item) or ""
-        limits = work.limits
-        taken = _fetch(
-            work,
-            url,
-            target,
-            f"/data/{at}",
-            Limits(size=min(limits.size, room), connect=limits.connect, total=limits.total),
-            _stated_size(item),
-        )
-        told.append(
-            message(
-                MessageKind.PROGRESS,
-                "Data {name} is staged: {bytes} bytes.",
-                level="INFO",
-                name=label(item, place.name),
-                bytes=taken,
-                path=f"/data/{at}",
-            )
-        )
-    return told
 
 
 def shown_volumes(work: Preparation) -> None:
@@ -186,38 +140,12 @@ def hand_over(work: Preparation) -> None:
         top.chmod(0o700)
 
 
-def _fetch_notebook(work: Preparation, executable: JupyterNotebook) -> None:
-    import nbformat
-
-    target = work.directory.stage / NOTEBOOK
-    path = "/executable/location"
-    limits = work.limits
-    bounds = Limits(size=min(limits.size, _NOTEBOOK_SIZE), connect=limits.connect, total=limits.total)
-    _fetch(work, executable.location or "", target, path, bounds, None)
-    target.chmod(0o644)
-    text = target.read_bytes()
-    try:
-        notebook = nbformat.reads(text.decode("utf-8"), as_version=4)  # type: ignore[no-untyped-call]  # no types
-        nbformat.validate(notebook)
-    except Exception as error:  # noqa: BLE001  # its converters raise whatever they stumble over
-        why = str(error).strip().partition("\n")[0][:300]
-        raise SessionFailed(
-            message(
-                MessageKind.INVALID_VALUE,
-                "{url} is no Jupyter notebook: {why}",
-                url=executable.location,
-                why=why,
-                path=path,
-            )
-        ) from None
-
-
 def _fetch_image(work: Preparation, executable: SingularityContainer) -> None:
     target = work.directory.stage / IMAGE
     url = executable.location or ""
     scheme = url.partition(":")[0].lower()
     if scheme in ("http", "https", "file"):
-        _fetch(work, url, target, "/executable/location", work.limits, None)
+        work.fetcher.file(url, target, "/executable/location")
         target.chmod(0o644)
         return
     program = apptainer(work.settings)
@@ -257,38 +185,6 @@ def _fetch_image(work: Preparation, executable: SingularityContainer) -> None:
     os.replace(part, target)
     target.chmod(0o644)
     point("local.pull.after", work.directory.uuid)
-
-
-def _fetch(work: Preparation, url: str, target: Path, path: str, limits: Limits, stated: int | None) -> int:
-    """Fetch a URL, and turn a refusal into words for the user."""
-    try:
-        location: Location = read_location(url, work.settings.file_roots)
-        return fetch(
-            location,
-            target,
-            roots=work.settings.file_roots,
-            limits=limits,
-            uuid=work.directory.uuid,
-            size=stated,
-            stop=work.directory.marked_to_end,
-        )
-    except (LocationError, FetchRefused) as error:
-        kind = MessageKind.INVALID_VALUE
-        if getattr(error, "missing", False):
-            kind = MessageKind.RESOURCE_NOT_FOUND
-        elif getattr(error, "large", False):
-            kind = MessageKind.RESOURCE_LIMIT
-        elif getattr(error, "forbidden", False):
-            kind = MessageKind.POLICY_REFUSED
-        raise SessionFailed(
-            message(kind, "{url} cannot be fetched: {why}", url=url, why=str(error), path=path)
-        ) from None
-
-
-def _stated_size(item: Data) -> int | None:
-    if isinstance(item, IvoaData) and item.ivoa is not None and item.ivoa.datalink is not None:
-        return item.ivoa.datalink.content_length
-    return None
 
 
 def _pull(work: Preparation, executable: DockerContainer) -> list[Message]:

@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ebhpc.local import ends, linux, remains, watch
-from ebhpc.local.places import Busy, SessionDirectory, held, read_json, write_json
+from ebhpc.local.places import SessionDirectory
+from ebhpc.staging.files import Busy, held, read_json, write_json
 
 _PROBES = 2.0
 """Seconds for which ``alive.lock`` may be held by somebody who only looks at it."""

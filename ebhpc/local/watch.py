@@ -29,8 +29,9 @@ from ebhpc.local.engine_calls import (
     was_started,
     writable_layers,
 )
-from ebhpc.local.places import SessionDirectory, read_json, write_json
-from ebhpc.local.usage import Meter, size
+from ebhpc.local.places import SessionDirectory
+from ebhpc.staging.files import read_json, write_json
+from ebhpc.staging.usage import Meter, size
 
 _TICK = 0.25
 """Seconds between two looks."""

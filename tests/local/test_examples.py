@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from ebhpc.config import read_settings, setting_fields
-from ebhpc.local.references import is_digest, read_reference
 from ebhpc.local.settings import Local, Runtime
 from ebhpc.model import ExecutionRequest, JupyterNotebook
 from ebhpc.model.registry import Kinds
+from ebhpc.staging.references import is_digest, read_reference
 from tests.local.conftest import Workshop, said
 from tests.local.webserver import WebServer
 

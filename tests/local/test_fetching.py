@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from ebhpc.local.fetching import FetchFailed, FetchRefused, Limits, fetch
-from ebhpc.local.locations import LocationError, file_name, read_location
+from ebhpc.staging.fetching import FetchFailed, FetchRefused, Limits, fetch
+from ebhpc.staging.locations import LocationError, file_name, read_location
 from tests.local.webserver import WebServer, cut_off, endless, status
 
 BODY = b"some light from a star\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ebhpc.local.outputs import listed, opened
+from ebhpc.staging.outputs import listed, opened
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from ebhpc.local import processes
-from ebhpc.local.places import Busy, read_json
 from ebhpc.local.platform import LocalPlatform
 from ebhpc.model import JupyterNotebook, Metadata, Range, Session, SimpleData, SimpleStorage, SimpleVolume
 from ebhpc.plugins import SessionFailed
+from ebhpc.staging.files import Busy, read_json
 from tests.labs import require
 from tests.local.conftest import Workshop, changed, notebook, said
 from tests.local.webserver import WebServer, status

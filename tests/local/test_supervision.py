@@ -17,10 +17,10 @@ import psutil
 import pytest
 
 from ebhpc.local import cgroups, processes
-from ebhpc.local.capacity import GIBI, MEBI
-from ebhpc.local.places import SessionDirectory, mark, read_json, session_directory, write_json
+from ebhpc.local.places import SessionDirectory, session_directory
 from ebhpc.local.supervisor import Launch
 from ebhpc.model import MessageKind
+from ebhpc.staging.files import GIBI, MEBI, mark, read_json, write_json
 from tests.labs import require
 
 

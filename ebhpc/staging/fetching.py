@@ -22,7 +22,7 @@ import httpx
 from msgspec import Struct
 
 from ebhpc.faults import point
-from ebhpc.local.locations import Location, LocationError, open_below
+from ebhpc.staging.locations import Location, LocationError, open_below
 
 _CHUNK = 1 << 18
 _REDIRECTS = 5
@@ -86,7 +86,7 @@ def fetch(
         return target.stat().st_size
     part = target.with_name(target.name + ".part")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-    point("local.download.before", uuid)
+    point("fetch.download.before", uuid)
     with open(os.open(part, flags, 0o644), "wb") as file:
         if location.file is not None:
             done = _copy(location, file.write, roots, limits, stop)
@@ -96,9 +96,9 @@ def fetch(
         os.fsync(file.fileno())
     if size is not None and size != done:
         raise FetchRefused(f"it has {done} bytes, not {size}")
-    point("local.rename.before", uuid)
+    point("fetch.rename.before", uuid)
     os.replace(part, target)
-    point("local.rename.after", uuid)
+    point("fetch.rename.after", uuid)
     return done
 
 

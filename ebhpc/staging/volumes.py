@@ -11,13 +11,11 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import unquote
 
 from msgspec import Struct
 
-from ebhpc.local.capacity import GIBI
-from ebhpc.local.locations import file_name
-from ebhpc.local.settings import Local
 from ebhpc.model import (
     Component,
     Data,
@@ -28,6 +26,8 @@ from ebhpc.model import (
     Storage,
     VolumeMount,
 )
+from ebhpc.staging.files import GIBI
+from ebhpc.staging.locations import file_name
 
 _SYSTEM = ("/proc", "/sys", "/dev")
 
@@ -88,10 +88,20 @@ def places(storage: Sequence[Storage], data: Sequence[Data]) -> tuple[Place, ...
     return tuple(found)
 
 
-def sizes(storage: Sequence[Storage], data: Sequence[Data], settings: Local) -> tuple[int, ...]:
+class Room(Protocol):
+    """The settings that say how large storage may be, in GiB: in all, and where a storage element names no size."""
+
+    @property
+    def storage_gib(self) -> float: ...
+
+    @property
+    def default_storage_gib(self) -> float: ...
+
+
+def sizes(storage: Sequence[Storage], data: Sequence[Data], room: Room) -> tuple[int, ...]:
     """Return the most bytes that each storage directory may take, in order, those of data alone included."""
     homes = [place.storage for place in places(storage, data)]
-    most = int(settings.storage_gib * GIBI)
+    most = int(room.storage_gib * GIBI)
     found = []
     for at, element in enumerate(storage):
         size = element.size if isinstance(element, SimpleStorage) else None
@@ -99,7 +109,7 @@ def sizes(storage: Sequence[Storage], data: Sequence[Data], settings: Local) -> 
         if wanted is not None:
             found.append(min(wanted * GIBI, most))
         else:
-            found.append(most if at in homes else int(settings.default_storage_gib * GIBI))
+            found.append(most if at in homes else int(room.default_storage_gib * GIBI))
     found += [most] * (max(homes, default=-1) + 1 - len(storage))
     return tuple(found)
 
@@ -133,6 +143,18 @@ def mounts(volumes: Sequence[VolumeMount], storage: Sequence[Storage], data: Seq
             else:
                 raise LookupError(f"volume {volume.path} names {volume.resource!r}, which is no element")
     return tuple(found)
+
+
+def read_only_storage(
+    volumes: Sequence[VolumeMount], storage: Sequence[Storage], data: Sequence[Data]
+) -> tuple[int, ...]:
+    """Return the numbers of the storage directories that volumes show, and none of them READWRITE.
+
+    Raises:
+        LookupError: a volume names no element of the session.
+    """
+    shown = [(int(mount.source.partition("/")[0]), mount.read_only) for mount in mounts(volumes, storage, data)]
+    return tuple(sorted({at for at, _ in shown} - {at for at, read_only in shown if not read_only}))
 
 
 def unusable_path(path: str | None, *, inside_container: bool) -> str | None:

@@ -52,9 +52,14 @@ def listed(root: Path) -> Iterator[Output]:
 def opened(root: Path, name: str) -> BinaryIO | None:
     """Open a result for reading; None if there is none of that name, or it is no regular file."""
     parts = name.split("/")
-    if len(parts) > _DEEPEST or any(part in ("", ".", "..") or "\0" in part for part in parts):
-        return None
     if len(parts) == 1 and name not in ("stdout", "stderr"):
+        return None
+    return open_regular(root, parts)
+
+
+def open_regular(root: Path, parts: list[str]) -> BinaryIO | None:
+    """Open a regular file below ``root``, no link followed on the way; None if there is none."""
+    if len(parts) > _DEEPEST or any(part in ("", ".", "..") or "\0" in part for part in parts):
         return None
     try:
         descriptor = _descend(root, parts)
