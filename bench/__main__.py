@@ -6,6 +6,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
+from bench import planning
 from bench.anatomy import anatomy
 from bench.serving import CONNECTIONS, THREADS, WORKERS, measure
 
@@ -14,6 +15,7 @@ def main() -> None:
     """Run the benchmarks."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--requests", type=int, default=2000, help="requests to the broker (default %(default)s)")
+    parser.add_argument("--questions", type=int, default=300, help="questions to the planner (default %(default)s)")
     wanted = parser.parse_args()
     print(f"POST /requests: {WORKERS} workers of {THREADS} threads, SQLite on disk, {CONNECTIONS} connections")
     with tempfile.TemporaryDirectory(prefix="ebhpc-bench-", dir=Path.cwd() / "build") as folder:
@@ -54,6 +56,7 @@ def main() -> None:
     print(f"one request in one process: {each:.2f} ms; of this, by the profiler:")
     for part, share in sorted(shares.items(), key=lambda item: -item[1]):
         print(f"  {part:30}{share:>6.0%}")
+    planning.show(planning.measure(Path.cwd() / "build", wanted.questions))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         Output,
         Policy,
         Prepared,
+        Promise,
         Quote,
         Request,
         Session,
@@ -59,6 +60,19 @@ def ebhpc_platform(kind: str, name: str, settings: Mapping[str, Any], state: Pat
 def ebhpc_kinds() -> Iterable[type]:
     """Return data-model types that the plugin adds: msgspec Structs with a ``kind`` tag, derived from Executable,
     Compute, Storage, VolumeMount, Data, CostItem or MetricItem of ``ebhpc.model``.
+    """
+
+
+# --- of a platform: what it is -----------------------------------------------------------------------------------
+
+
+@hookspec
+def ebhpc_promises() -> Sequence[Promise]:
+    """Say what the platform can promise, its best first; asked once, after it was built. No network here.
+
+    ``reservation``: what is booked for a session is kept for it, and it starts on time. ``queue``: the session's job
+    waits in the batch system's queue, and its start is expected, not kept; ``ebhpc_snapshot`` then tells of the
+    ``scheduler``, the waiting jobs and the finished ones.
     """
 
 
@@ -143,6 +157,16 @@ def ebhpc_submit(session: Session) -> str:
 def ebhpc_observe(sessions: Sequence[Session]) -> Iterable[Observation]:
     """Say what became of sessions that were submitted: one observation each, in any order, by as few calls to the
     batch system as possible.
+    """
+
+
+@hookspec
+def ebhpc_reconcile(sessions: Sequence[Session]) -> None:
+    """Compare the batch system with ``sessions``: all of the platform's that are not done with, whoever drives them.
+
+    Called when a driver starts, and every five minutes. What is marked as the broker's own and belongs to none of them
+    is taken away, unless it is younger than a few minutes: its session may have come after the list was made. What a
+    batch system that crashed has forgotten may be made again. Safe to repeat.
     """
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
 from msgspec.structs import replace
 
 from ebhpc.model import (
+    GPU,
+    SCRATCH,
+    Allocation,
+    ClusterCompute,
+    Gpus,
     InstantSchedule,
     IntervalSchedule,
     Metadata,
@@ -41,11 +46,7 @@ def session_draft(
         element.meta.created = created
         return replace(element, schedule=schedule, phase=None, costs=None, metrics=None)
 
-    compute = asked.compute
-    share = window.allocations[0]
-    if isinstance(compute, SimpleCompute):
-        memory = share.memory // _MIB_PER_GIB
-        compute = replace(compute, cores=Range(min=share.cores, max=share.cores), memory=Range(min=memory, max=memory))
+    compute = _given(asked.compute, window.allocations)
     costs, metrics = list(quote.costs), list(quote.metrics)
     return ScheduledSession(
         meta=Metadata(uuid=new_uuid(), name=asked.executable.meta.name if asked.executable.meta else None),
@@ -57,6 +58,31 @@ def session_draft(
         metrics=metrics,
         schedule=steps.session,
     )
+
+
+def _given(compute: Any, shares: Sequence[Allocation]) -> Any:
+    """Return a compute element as it is offered; each of its ranges covers what the nodes have of it."""
+    if isinstance(compute, SimpleCompute | ClusterCompute):
+        compute = replace(
+            compute,
+            cores=_range([share.cores for share in shares]),
+            memory=_range([share.memory // _MIB_PER_GIB for share in shares]),
+        )
+    if isinstance(compute, ClusterCompute):
+        gpus = _range([share.devices.get(GPU, 0) for share in shares])
+        scratch = _range([share.devices.get(SCRATCH, 0) for share in shares])
+        model = None if compute.gpus is None else compute.gpus.model
+        compute = replace(
+            compute,
+            nodes=Range(min=len(shares), max=len(shares)),
+            gpus=Gpus(min=gpus.min, max=gpus.max, model=model) if gpus.max else None,
+            scratch=scratch if scratch.max else None,
+        )
+    return compute
+
+
+def _range(amounts: Sequence[int]) -> Range:
+    return Range(min=min(amounts), max=max(amounts))
 
 
 class _Steps:

@@ -16,6 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, H
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from ebhpc.api.promises import promise_families
 from ebhpc.model import Phase
 from ebhpc.store import NewOffer, Store, count_phases, get_platforms
 
@@ -121,6 +122,7 @@ class _Figures:
             trouble.add_metric([name], int(record.trouble is not None))
         yield age
         yield trouble
+        yield from promise_families(self._store, self._now)
 
 
 class Timing:

@@ -22,18 +22,33 @@ from ebhpc.api.timelines import Known
 from ebhpc.model import Message, MessageKind, Metadata, OfferSet, ScheduledSession, Window, message
 from ebhpc.model.times import utc
 from ebhpc.planning import fits
-from ebhpc.plugins import Platform
-from ebhpc.store import Booked, Changes, NewOffer, OfferSetRecord, book_offers, book_together
+from ebhpc.planning.queue import outlook_of
+from ebhpc.plugins import Platform, PlatformUnavailable
+from ebhpc.store import (
+    Booked,
+    Changes,
+    NewOffer,
+    OfferSetRecord,
+    OfferSets,
+    Seen,
+    Wants,
+    book_offers,
+    book_together,
+)
+
+_LOOKS = 3
+"""How often requests are booked together with what was known, where new snapshots come meanwhile."""
 
 MOST_TRIES = 20
 """How often an offer set is planned again because others booked meanwhile, where a plugin plans or quotes."""
 
 
 class Offered(Struct, frozen=True, kw_only=True):
-    """An offer set as booked: its record, its offers with their documents, and all its messages."""
+    """An offer set as booked: its record, its offers and the documents they were drafted as, and all its messages."""
 
     record: OfferSetRecord
     offers: tuple[NewOffer, ...]
+    drafts: tuple[ScheduledSession, ...] = ()
     messages: tuple[Message, ...]
 
 
@@ -111,50 +126,119 @@ def _book_with_others(broker: Broker, mine: _Entry) -> Offered | None:
 
 
 def _serve(broker: Broker, batch: Sequence[_Entry]) -> None:
-    """Plan the entries one after another, each seeing those before it, and book them."""
+    """Plan the entries one after another, each seeing those before it, and book them.
+
+    An entry that cannot be booked so is left as it was: by itself it finds out why.
+    """
     now = max(entry.asking.now for entry in batch)
-    known = {name: one for name, one in broker.timelines.current(now).items() if isinstance(one, Known)}
-    timelines = {name: one.timeline for name, one in known.items()}
-    made: list[tuple[_Entry, Offered]] = []
-    windows: dict[str, list[Window]] = {name: [] for name in known}
-    for entry in batch:
-        if any(one.platform.name not in known for one in entry.willing):
-            continue  # a platform has become unavailable since: by itself it finds out why
-        current = [
-            replace(one, known=replace(known[one.platform.name], timeline=timelines[one.platform.name]))
-            for one in entry.willing
-        ]
-        try:
-            planned, reasons = plan(broker, entry.asking, current, direct=False)
-            offered = _offered(broker, entry.asking, planned, (*entry.messages, *reasons))
-        except Exception as failure:  # noqa: BLE001  # it is raised in the thread whose request it is
-            entry.failure = failure
-            continue
-        made.append((entry, offered))
-        for item in planned:
-            name = item.platform.name
-            windows[name].append(item.window)
-            timelines[name] = timelines[name].with_windows([item.window])
+    known, fresh = broker.timelines.newest(now), False
+    for _ in range(_LOOKS):
+        able = [entry for entry in batch if all(isinstance(known[one.platform.name], Known) for one in entry.willing)]
+        if not able or _booked(broker, able, known, now, fresh=fresh):
+            return
+        known, fresh = broker.timelines.current(now), True
+
+
+def _booked(
+    broker: Broker,
+    batch: Sequence[_Entry],
+    known: Mapping[str, Known | PlatformUnavailable],
+    now: float,
+    *,
+    fresh: bool,
+) -> bool:
+    """Book a batch with what is known; False: there are newer snapshots by now.
+
+    Or there may be: from what is not ``fresh`` nobody is told NO.
+    """
+    made, windows = _planned_together(broker, batch, known)
+    if not fresh and any(not offered.offers for _, offered in made):
+        return False
+    if not made:
+        return True
+
+    def updated(name: str, changes: Changes) -> Known:
+        one = known[name]
+        assert isinstance(one, Known)
+        if not changes.present and not changes.gone:
+            return one
+        return replace(one, timeline=one.timeline.with_bookings(changes.present, changes.gone))
 
     def still_fit(name: str, changes: Changes) -> bool:
-        timeline = known[name].timeline.with_bookings(changes.present, changes.gone)
-        return fits(timeline, windows[name])
+        return not changes.present or fits(updated(name, changes).timeline, windows[name])
 
-    if not made:
-        return
-    outcomes = book_together(
+    def replan(changes: Mapping[str, Changes]) -> OfferSets:
+        nonlocal made
+        again = {name: updated(name, changed) for name, changed in changes.items()}
+        made, _ = _planned_together(broker, [entry for entry, _ in made], again, locked=True)
+        return [(offered.record, offered.offers) for _, offered in made]
+
+    booked = book_together(
         broker.store,
         [(offered.record, offered.offers) for _, offered in made],
-        {name: one.revision for name, one in known.items()},
+        {
+            name: Seen(version=one.newest, revision=one.revision)
+            for name, one in known.items()
+            if isinstance(one, Known)
+        },
         still_fit,
+        replan,
         now=now,
         most_outstanding=broker.config.api.max_outstanding_offers,
     )
-    for (entry, offered), outcome in zip(made, outcomes or (), strict=outcomes is not None):
+    if booked is None:
+        return False
+    for name, changes in booked.changes.items():
+        one = known[name]
+        assert isinstance(one, Known)
+        added = booked.added.get(name, ())
+        timeline = one.timeline.with_bookings((*changes.present, *added), changes.gone)
+        broker.timelines.adopt(name, replace(one, revision=changes.revision, timeline=timeline, looked=now))
+    for (entry, offered), outcome in zip(made, booked.outcomes, strict=True):
         if outcome is Booked.DONE:
             entry.offered = offered
         else:
             entry.too_many = True
+    return True
+
+
+def _planned_together(
+    broker: Broker,
+    batch: Sequence[_Entry],
+    known: Mapping[str, Known | PlatformUnavailable],
+    *,
+    locked: bool = False,
+) -> tuple[list[tuple[_Entry, Offered]], dict[str, list[Window]]]:
+    """Plan a batch on those platforms that are known; return the offer sets and the windows of each platform.
+
+    ``locked``: under the platforms' locks, by nothing but computing. Otherwise an entry whose planning fails has its
+    ``failure``, and no offer set.
+    """
+    current = {name: one for name, one in known.items() if isinstance(one, Known)}
+    made: list[tuple[_Entry, Offered]] = []
+    windows: dict[str, list[Window]] = {name: [] for name in current}
+    for place, entry in enumerate(batch):
+        willing = [
+            replace(one, known=current[one.platform.name]) for one in entry.willing if one.platform.name in current
+        ]
+        try:
+            planned, reasons = (plan_anew if locked else plan)(broker, entry.asking, willing, direct=False)
+            offered = _offered(broker, entry.asking, planned, (*entry.messages, *reasons))
+        except Exception as failure:
+            if locked:
+                raise
+            entry.failure = failure  # it is raised in the thread whose request it is
+            continue
+        made.append((entry, offered))
+        taken: dict[str, list[Window]] = {}
+        for item in planned:
+            taken.setdefault(item.platform.name, []).append(item.window)
+        for name, those in taken.items():
+            windows[name] += (kept := [window for window in those if window.firm])
+            if kept and place + 1 < len(batch):
+                one = current[name]
+                current[name] = replace(one, timeline=one.timeline.with_windows(kept))
+    return made, windows
 
 
 # --- alone -----------------------------------------------------------------------------------------------------------
@@ -179,7 +263,7 @@ def _book(
         if not changes.present:
             return True  # what others gave back is in nobody's way
         timeline = known[name].timeline.with_bookings(changes.present, changes.gone)
-        return fits(timeline, [item.window for item in planned if item.platform.name == name])
+        return fits(timeline, [item.window for item in planned if item.platform.name == name and item.window.firm])
 
     def replan(changes: Mapping[str, Changes]) -> tuple[OfferSetRecord, Sequence[NewOffer]]:
         nonlocal made
@@ -233,9 +317,8 @@ def _is_pure(platform: Platform) -> bool:
 def _offered(broker: Broker, asking: Asking, planned: Sequence[Planned], messages: tuple[Message, ...]) -> Offered:
     """Make the records to book."""
     now = int(asking.now)
-    offers = []
-    for item in planned:
-        session = session_draft(
+    drafts = [
+        session_draft(
             asking.request,
             item.window,
             item.quote,
@@ -243,26 +326,35 @@ def _offered(broker: Broker, asking: Asking, planned: Sequence[Planned], message
             lead=ceil(item.platform.config.lead),
             new_uuid=broker.new_uuid,
         )
-        offers.append(_new_offer(broker, item, session, now))
+        for item in planned
+    ]
+    offers = [_new_offer(broker, asking, item, draft) for item, draft in zip(planned, drafts, strict=True)]
     record = _record(broker, asking.identity.uuid, messages, offers, asking.now)
-    return Offered(record=record, offers=tuple(offers), messages=messages)
+    return Offered(record=record, offers=tuple(offers), drafts=tuple(drafts), messages=messages)
 
 
-def _new_offer(broker: Broker, item: Planned, session: ScheduledSession, now: int) -> NewOffer:
-    window = item.window
+def _new_offer(broker: Broker, asking: Asking, item: Planned, session: ScheduledSession) -> NewOffer:
+    window, demand, now = item.window, asking.request.demand, int(asking.now)
     assert session.meta is not None
     assert session.meta.uuid is not None
     return NewOffer(
         uuid=session.meta.uuid,
         platform=item.platform.name,
         expires=expiry(broker, item.platform, window, now),
-        start=window.start,
-        latest=window.latest,
+        start=window.start if window.firm else max(now, demand.earliest),
+        latest=window.latest if window.firm else window.end - window.duration,
         finish=window.end,
         duration=window.duration,
         firm=window.firm,
         allocations=window.allocations,
-        licences=window.licences,
+        wants=Wants(
+            licences=window.licences or demand.licences,
+            features=demand.features,
+            partition=demand.partition,
+            exclusive=demand.exclusive,
+        ),
+        promised=None if window.firm else outlook_of(window, now=now),
+        messages=item.messages,
         document=broker.kinds.to_json(session),
     )
 

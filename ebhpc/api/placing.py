@@ -12,18 +12,24 @@ from ebhpc.api.broker import Broker
 from ebhpc.api.consulting import Asking, Willing, of_platform, unavailable
 from ebhpc.api.quoting import completed, quote_of
 from ebhpc.api.timelines import Known
-from ebhpc.model import Limits, Message, MessageKind, Quote, Request, Window, message
+from ebhpc.model import Demand, Limits, Message, MessageKind, Quote, Request, Window, message
 from ebhpc.model.reading import constraints_allow
+from ebhpc.model.times import duration_text, instant_text
 from ebhpc.planning import Timeline, fits, why_never, why_not, windows
+from ebhpc.planning.queue import Outlooks, expected_windows, outlook_message, why_not_expected
 from ebhpc.plugins import Platform, PlatformUnavailable
+
+_OLD = 60
+"""Seconds: of a state that is older, and that should be newer, the answer says so."""
 
 
 class Planned(Struct, frozen=True, kw_only=True):
-    """A window that a platform offers, and its price."""
+    """A window that a platform offers, its price, and what there is to say of it."""
 
     platform: Platform
     window: Window
     quote: Quote
+    messages: tuple[Message, ...] = ()
 
 
 def plan(
@@ -38,10 +44,28 @@ def plan(
             found, reasons = _plan_one(broker, asking, one, one.known.timeline)
         except PlatformUnavailable as error:
             found, reasons = [], (unavailable(broker, error),)
+        if found and (age := _age(one, asking.now)) is not None:
+            reasons = (*reasons, age)
         planned += found
         messages += [of_platform(one.platform.name, item) if several else item for item in reasons]
     planned.sort(key=lambda item: (item.window.start, item.window.latest))
     return (planned[:1] if direct else planned), tuple(messages)
+
+
+def _age(one: Willing, now: float) -> Message | None:
+    """Tell how old a platform's state is, where offers are made from an old one."""
+    taken, config = one.known.timeline.snapshot.taken, one.platform.config
+    age = int(now) - taken
+    if age <= max(_OLD, 2 * config.refresh):
+        return None
+    return message(
+        MessageKind.PROGRESS,
+        "the offers of {platform} are planned from its state of {age} ago, at {taken}",
+        level="INFO",
+        platform=one.platform.name,
+        age=duration_text(age),
+        taken=instant_text(taken),
+    )
 
 
 def _plan_one(
@@ -73,7 +97,7 @@ def _affordable(
     asking: Asking, one: Willing, priced: Iterable[tuple[Window, Quote]]
 ) -> tuple[list[Planned], tuple[Message, ...]]:
     kept = [
-        Planned(platform=one.platform, window=window, quote=quote)
+        Planned(platform=one.platform, window=window, quote=quote, messages=_told(asking, one, window))
         for window, quote in priced
         if constraints_allow(asking.request, quote)
     ]
@@ -88,10 +112,64 @@ def _affordable(
     )
 
 
+def _told(asking: Asking, one: Willing, window: Window) -> tuple[Message, ...]:
+    """What a user must know of a window that is not kept."""
+    if window.firm or one.known.outlooks is None:
+        return ()
+    return (outlook_message(one.known.outlooks, window, now=int(asking.now)),)
+
+
 def _windows(broker: Broker, asking: Asking, one: Willing, timeline: Timeline) -> list[Window]:
-    config = one.platform.config
+    """Find windows of each promise that the platform makes; where it makes both, one place is kept for the queue."""
+    config, promises = one.platform.config, one.platform.promises
     now = int(asking.now)
     limit = config.offers_per_platform or broker.config.offers.per_platform
+    expected = _expected(broker, asking, one, limit if "reservation" not in promises else 1)
+    firm = _firm(broker, asking, one, timeline, limit - len(expected)) if "reservation" in promises else []
+    return [window for window in (*firm, *expected) if expiry(broker, one.platform, window, now) > now]
+
+
+def _expected(broker: Broker, asking: Asking, one: Willing, limit: int) -> list[Window]:
+    outlooks, config = _outlooks(one, asking.now), one.platform.config
+    if outlooks is None or one.platform.implements("ebhpc_windows"):
+        return []
+    return expected_windows(
+        outlooks,
+        _asked(asking, one),
+        now=int(asking.now),
+        limit=limit,
+        limits=one.limits,
+        offer_lifetime=ceil(broker.config.offers.lifetime),
+        lead=ceil(config.lead),
+        user=asking.identity.username,
+    )
+
+
+def _outlooks(one: Willing, now: float) -> Outlooks | None:
+    """What is expected of a platform's queue, unless that is too old to tell of."""
+    outlooks = one.known.outlooks
+    if outlooks is None or now - outlooks.forecast.taken > one.platform.config.stale:
+        return None
+    return outlooks
+
+
+def _asked(asking: Asking, one: Willing) -> Demand:
+    """The demand, its duration in steps that the batch system can express."""
+    demand = asking.request.demand
+    step = _step(one)
+    return replace(demand, duration=-(-demand.duration // step) * step)
+
+
+def _step(one: Willing) -> int:
+    scheduler = one.known.timeline.snapshot.scheduler
+    return scheduler.limit_step if scheduler is not None else 1
+
+
+def _firm(broker: Broker, asking: Asking, one: Willing, timeline: Timeline, limit: int) -> list[Window]:
+    config = one.platform.config
+    now = int(asking.now)
+    if limit < 1:
+        return []
     if one.platform.implements("ebhpc_windows"):
         given = one.platform.call(
             "ebhpc_windows",
@@ -103,18 +181,18 @@ def _windows(broker: Broker, asking: Asking, one: Willing, timeline: Timeline) -
         found = [window for window in given if _allowed(window, one.limits)]
         if not fits(timeline, found):
             raise PlatformUnavailable(one.platform.name, "ebhpc_windows", "it planned more than is free")
-    else:
-        found = windows(
-            asking.request.demand,
-            timeline,
-            now=now,
-            limit=limit,
-            limits=one.limits,
-            offer_lifetime=ceil(broker.config.offers.lifetime),
-            lead=ceil(config.lead),
-            longest=int(config.longest) if config.longest is not None else None,
-        )
-    return [window for window in found if expiry(broker, one.platform, window, now) > now]
+        return found
+    return windows(
+        asking.request.demand,
+        timeline,
+        now=now,
+        limit=limit,
+        limits=one.limits,
+        offer_lifetime=ceil(broker.config.offers.lifetime),
+        lead=ceil(config.lead),
+        longest=int(config.longest) if config.longest is not None else None,
+        granularity=_step(one),
+    )
 
 
 def _within(request: Request, limits: Limits, now: int) -> Request:
@@ -148,16 +226,42 @@ def _allowed(window: Window, limits: Limits) -> bool:
 def _why_not(broker: Broker, asking: Asking, one: Willing, timeline: Timeline) -> Sequence[Message]:
     """Return all reasons why it can never run there, or the one why not now."""
     demand, config = asking.request.demand, one.platform.config
-    return why_never(demand, timeline, limits=one.limits) or [
-        why_not(
-            demand,
-            timeline,
-            now=int(asking.now),
-            limits=one.limits,
-            offer_lifetime=ceil(broker.config.offers.lifetime),
-            lead=ceil(config.lead),
+    if never := why_never(demand, timeline, limits=one.limits):
+        return never
+    reasons = []
+    if "reservation" in one.platform.promises:
+        reasons.append(
+            why_not(
+                demand,
+                timeline,
+                now=int(asking.now),
+                limits=one.limits,
+                offer_lifetime=ceil(broker.config.offers.lifetime),
+                lead=ceil(config.lead),
+            )
         )
-    ]
+    if "queue" in one.platform.promises:
+        outlooks = _outlooks(one, asking.now)
+        if outlooks is None:
+            reasons.append(
+                message(
+                    MessageKind.NO_WINDOW,
+                    "nothing is known yet, or no more, of when jobs start in the queue of {platform}",
+                    platform=one.platform.name,
+                )
+            )
+        else:
+            reasons.append(
+                why_not_expected(
+                    outlooks,
+                    _asked(asking, one),
+                    now=int(asking.now),
+                    limits=one.limits,
+                    lead=ceil(config.lead),
+                    user=asking.identity.username,
+                )
+            )
+    return reasons
 
 
 def plan_anew(
@@ -179,4 +283,5 @@ def plan_anew(
 
 def expiry(broker: Broker, platform: Platform, window: Window, now: int) -> int:
     """Return when an offer ends: in time for the platform to prepare the latest start."""
-    return min(now + ceil(broker.config.offers.lifetime), window.latest - ceil(platform.config.lead))
+    latest = window.latest if window.firm else window.end - window.duration
+    return min(now + ceil(broker.config.offers.lifetime), latest - ceil(platform.config.lead))

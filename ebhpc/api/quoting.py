@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ebhpc.config import PlatformConfig, Rates
-from ebhpc.model import Quote, SimpleCost, SimpleMetric, Window, kinds
+from ebhpc.model import Quote, SimpleCost, SimpleMetric, Window, gpus_of, kinds
 
 _HOUR = 3600
 
@@ -43,7 +43,7 @@ def amount_of(rates: Rates, window: Window) -> float:
     """Return what a window costs by these rates, in their unit."""
     hours = window.duration / _HOUR
     per_hour = sum(
-        rates.per_core_hour * share.cores + rates.per_gpu_hour * sum(share.devices.values()) + rates.per_node_hour
+        rates.per_core_hour * share.cores + rates.per_gpu_hour * gpus_of(share.devices) + rates.per_node_hour
         for share in window.allocations
     )
     return round(per_hour * hours, 9)

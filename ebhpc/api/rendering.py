@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from ebhpc.model import FINAL, LIVE, Connector, EnumOption, LifecyclePhase, Phase
-from ebhpc.model.times import duration_text, instant_text, interval_text
+from ebhpc.model import FINAL, LIVE, Connector, EnumOption, LifecyclePhase, Phase, ScheduledSession
+from ebhpc.model.times import duration_text, instant_text, interval_text, utc
+from ebhpc.planning.queue import Outlook
 from ebhpc.store import NewOffer, OfferSetRecord, SessionRecord
 
 Moves = Mapping[Phase, float]
@@ -42,6 +44,9 @@ def phase_options(phase: Phase) -> tuple[Phase, ...]:
     return (Phase.CANCELLED,) if phase in LIVE else ()
 
 
+_DECISION = EnumOption(path="phase", values=[*phase_options(Phase.OFFERED)])
+
+
 def session_document(record: SessionRecord, base: str, moves: Moves | None = None) -> dict[str, Any]:
     """Return a session as plain data, its URLs below ``base``."""
     document: dict[str, Any] = msgspec.json.decode(record.document)
@@ -60,37 +65,31 @@ def session_document(record: SessionRecord, base: str, moves: Moves | None = Non
     if connectors := _connectors(record):
         document["connectors"] = connectors
     _tell_components(document, record.phase)
+    if record.outlook is not None and record.started is None and record.phase in LIVE:
+        _tell_outlook(document, record.outlook)
     if moves or record.started is not None:
         _tell_real_times(document, record, moves or {})
     return document
 
 
-def offered_document(offer: NewOffer, owner: str, now: float, base: str) -> dict[str, Any]:
-    """Return an offer that was booked this moment as plain data."""
-    record = SessionRecord(
-        uuid=offer.uuid,
-        offerset="",
-        position=0,
-        owner=owner,
-        username="",
-        platform=offer.platform,
-        phase=Phase.OFFERED,
-        created=now,
-        modified=now,
-        expires=offer.expires,
-        start=offer.start,
-        latest=offer.latest,
-        finish=offer.finish,
-        duration=offer.duration,
-        firm=offer.firm,
-        allocations=offer.allocations,
-        document=offer.document,
-        messages=offer.messages,
-    )
-    return session_document(record, base)
+def offered_document(offer: NewOffer, draft: ScheduledSession, now: float, base: str) -> ScheduledSession:
+    """Complete the draft of an offer that was booked this moment; it reads as ``session_document`` would tell it."""
+    meta = draft.meta
+    assert meta is not None
+    meta.url = f"{base}/sessions/{offer.uuid}"
+    meta.created = meta.modified = _moment(now)
+    meta.messages = list(offer.messages) or None
+    meta.options = [_DECISION]
+    draft.phase = Phase.OFFERED
+    draft.expires = utc(offer.expires)
+    of_work, of_things = _COMPONENT[Phase.OFFERED]
+    draft.executable.phase = draft.compute.phase = of_work
+    for element in (*(draft.storage or ()), *(draft.data or ())):
+        element.phase = of_things
+    return draft
 
 
-def offerset_document(record: OfferSetRecord, offers: Sequence[dict[str, Any]], base: str) -> dict[str, Any]:
+def offerset_document(record: OfferSetRecord, offers: Sequence[object], base: str) -> dict[str, Any]:
     """Return an offer set as plain data with its offers."""
     document: dict[str, Any] = msgspec.json.decode(record.document)
     document["meta"]["url"] = f"{base}/offersets/{record.uuid}"
@@ -100,9 +99,12 @@ def offerset_document(record: OfferSetRecord, offers: Sequence[dict[str, Any]], 
 
 
 def time_text(posix: float) -> str:
-    """Return POSIX seconds as RFC 3339 with milliseconds."""
-    seconds, rest = divmod(round(posix * 1000), 1000)
-    return f"{instant_text(seconds)[:-1]}.{rest:03}Z"
+    """Return POSIX seconds as RFC 3339, to a millisecond, as documents of the model are written."""
+    return _moment(posix).replace(tzinfo=None).isoformat() + "Z"
+
+
+def _moment(posix: float) -> datetime:
+    return utc(round(posix, 3))
 
 
 def _connectors(record: SessionRecord) -> list[dict[str, Any]]:
@@ -123,6 +125,14 @@ def _tell_components(document: dict[str, Any], phase: Phase) -> None:
     for name in _LISTS:
         for element in document.get(name, ()):
             element["phase"] = of_things
+
+
+def _tell_outlook(document: dict[str, Any], outlook: Outlook) -> None:
+    """Say when a job that waits in a queue is expected to start by now."""
+    start = interval_text(outlook.start, outlook.latest)
+    for part in (document, *(document[name] for name in _PARTS if name in document)):
+        schedule = part.setdefault("schedule", {})
+        schedule["available"] = {**schedule.get("available", {}), "start": start}
 
 
 def _tell_real_times(document: dict[str, Any], record: SessionRecord, moves: Moves) -> None:

@@ -31,8 +31,10 @@ class Requests:
         broker = self._broker
         offered = asked(broker, req)
         base = base_url(req, broker.config.api)
-        owner, now = offered.record.owner, offered.record.created
-        offers = [offered_document(offer, owner, now, base) for offer in offered.offers]
+        offers = [
+            offered_document(offer, draft, offered.record.created, base)
+            for offer, draft in zip(offered.offers, offered.drafts, strict=True)
+        ]
         resp.status = 303
         resp.location = f"{base}/offersets/{offered.record.uuid}"
         answer(req, resp, offerset_document(offered.record, offers, base))

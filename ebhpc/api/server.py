@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import shutil
@@ -145,7 +146,12 @@ class _Server(BaseApplication):
         # A thread that holds the write lock of the database waits for the interpreter after each statement, and all
         # other writers wait for it: so nobody may keep the interpreter for long. Python's own choice is 5 ms.
         sys.setswitchinterval(0.0005)
-        return self._make_app()
+        app = self._make_app()
+        # What was made so far stays; looking through it for garbage again and again finds none.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(10_000, 20, 20)
+        return app
 
     def _when_ready(self, arbiter: Arbiter) -> None:
         """Listen, on a thread, for the first worker to say that it serves; then call ``ready``."""

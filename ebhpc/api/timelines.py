@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterable, Mapping
 
@@ -10,9 +11,11 @@ from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from ebhpc.model.times import instant_text
-from ebhpc.planning import SnapshotUnreadableError, Timeline, decode_snapshot
+from ebhpc.planning import Snapshot, SnapshotUnreadableError, Timeline, decode_snapshot
+from ebhpc.planning.queue import Outlooks
 from ebhpc.plugins import Platform, PlatformUnavailable
 from ebhpc.store import (
+    Forecasts,
     PlatformRecord,
     Store,
     changes_since,
@@ -20,6 +23,8 @@ from ebhpc.store import (
     get_snapshot,
     read_platforms,
 )
+
+log = logging.getLogger("ebhpc.api")
 
 _HOOK = "ebhpc_snapshot"
 
@@ -35,13 +40,25 @@ _MOMENT = 0.5
 class Known(Struct, frozen=True, kw_only=True):
     """A timeline, and what it is made of: the snapshot's ``version``, the bookings up to ``revision``.
 
-    ``looked`` is when the bookings were read, POSIX seconds.
+    ``newest`` is the version that the database had: above ``version`` while the timeline of a large one is made.
+    ``looked`` is when the bookings were read, POSIX seconds. ``outlooks`` is what is expected of the platform's queue;
+    None where it promises nothing of it, or no driver has made a forecast yet.
     """
 
     version: int
     revision: int
     timeline: Timeline
     looked: float
+    newest: int = 0
+    outlooks: Outlooks | None = None
+
+
+_SMALL = 2000
+"""Nodes and jobs up to which a timeline is made at once, in a few dozen milliseconds."""
+
+
+def _size(snapshot: Snapshot) -> int:
+    return len(snapshot.nodes) + len(snapshot.running) + len(snapshot.waiting) + len(snapshot.planned)
 
 
 class Timelines:
@@ -50,9 +67,11 @@ class Timelines:
     def __init__(self, store: Store, platforms: Mapping[str, Platform]) -> None:
         self._store = store
         self._platforms = platforms
+        self._forecasts = Forecasts(store)
         self._known: dict[str, Known] = {}
         self._lately: tuple[float, dict[str, Known | PlatformUnavailable]] = (-_MOMENT, {})
         self._locks = {name: threading.Lock() for name in platforms}
+        self._making: set[str] = set()
 
     def current(self, now: float) -> dict[str, Known | PlatformUnavailable]:
         """Return each platform's timeline as the database has it now, or why there is none to offer from."""
@@ -68,6 +87,23 @@ class Timelines:
             last = self.current(now)
             self._lately = now, last
         return last
+
+    def newest(self, now: float) -> dict[str, Known | PlatformUnavailable]:
+        """Return what this worker knows, from its last look and from what it has booked itself.
+
+        It looked less than a moment ago. Who books finds out under the lock whether others did so meanwhile.
+        """
+        return {
+            name: self._known.get(name, one) if isinstance(one, Known) else one
+            for name, one in self.lately(now).items()
+        }
+
+    def adopt(self, name: str, known: Known) -> None:
+        """Take over what a booking of this worker has led to."""
+        with self._locks[name]:
+            before = self._known.get(name)
+            if before is None or (before.version, before.revision) < (known.version, known.revision):
+                self._known[name] = replace(known, newest=max(known.newest, before.newest if before else 0))
 
     def one(self, name: str, now: float) -> Known | PlatformUnavailable:
         """Return the timeline of one platform, as ``current`` does."""
@@ -87,12 +123,19 @@ class Timelines:
         reason = self.why_unavailable(name, record, now)
         if record is None or reason is not None:
             return PlatformUnavailable(name, _HOOK, reason or "it is not in the database")
+        outlooks = self._forecasts.current(tx, name) if "queue" in self._platforms[name].promises else None
         known = self._known.get(name)
-        if known is not None and known.version == record.version and known.revision >= record.revision:
+        if (
+            known is not None
+            and known.newest == record.version
+            and (known.version == record.version or name in self._making)
+            and known.revision >= record.revision
+            and known.outlooks is outlooks
+        ):
             return known
         try:
             with self._locks[name]:
-                self._known[name] = known = self._updated(tx, name, record, now)
+                self._known[name] = known = replace(self._updated(tx, name, record, now), outlooks=outlooks)
         except SnapshotUnreadableError as error:
             return PlatformUnavailable(name, _HOOK, f"its stored state cannot be read: {error}")
         return known
@@ -109,20 +152,59 @@ class Timelines:
         return None
 
     def _updated(self, tx: Connection, name: str, record: PlatformRecord, now: float) -> Known:
+        """Bring what is known up to date; of a large platform's new state the timeline is made on a thread."""
         known = self._known.get(name)
-        if known is not None and now - known.looked > _LASTS:
-            known = None
-        if known is None or known.version < record.version:
-            found = get_snapshot(self._store, name)
-            assert found is not None, f"platform {name} has a version and no snapshot"
-            version, packed = found
-            snapshot = decode_snapshot(packed)
-            if known is None:
-                known = Known(version=version, revision=0, timeline=Timeline.of(snapshot), looked=now)
+        if known is None:
+            known = self._made(name, None, now)
+        elif known.version < record.version or now - known.looked > _LASTS:
+            if _size(known.timeline.snapshot) <= _SMALL:
+                known = self._made(name, known, now)
             else:
-                known = replace(known, version=version, timeline=known.timeline.with_snapshot(snapshot))
+                self._make(name, now)
         if known.revision < record.revision:
             changes = changes_since(tx, name, known.revision, now=record.revision)
             timeline = known.timeline.with_bookings(changes.present, changes.gone)
             known = replace(known, revision=changes.revision, timeline=timeline, looked=now)
-        return known
+        return replace(known, newest=record.version)
+
+    def _made(self, name: str, known: Known | None, now: float) -> Known:
+        """Make a timeline of the newest snapshot with the bookings that are known, or that are to be read."""
+        found = get_snapshot(self._store, name)
+        assert found is not None, f"platform {name} has a version and no snapshot"
+        version, packed = found
+        snapshot = decode_snapshot(packed)
+        if known is None or now - known.looked > _LASTS:
+            return Known(version=version, revision=0, timeline=self._timeline(name, snapshot), looked=now)
+        return replace(known, version=version, timeline=self._timeline(name, snapshot, known.timeline))
+
+    def _make(self, name: str, now: float) -> None:
+        """Have a platform's new timeline made on a thread, unless that is being done."""
+        if name not in self._making:
+            self._making.add(name)
+            threading.Thread(target=self._make_new, args=(name, now), name=f"timeline-{name}", daemon=True).start()
+
+    def _make_new(self, name: str, now: float) -> None:
+        try:
+            before = self._known.get(name)
+            made = self._made(name, before, now)
+            if made.revision == 0:
+                with self._store.read() as tx:
+                    changes = changes_since(tx, name, 0)
+                timeline = made.timeline.with_bookings(changes.present, changes.gone)
+                made = replace(made, revision=changes.revision, timeline=timeline)
+            with self._locks[name]:
+                known = self._known.get(name)
+                self._known[name] = replace(made, newest=max(made.version, known.newest if known is not None else 0))
+        except Exception:
+            log.exception("platform %s: no timeline could be made of its newest state", name)
+        finally:
+            self._making.discard(name)
+
+    def _timeline(self, name: str, snapshot: Snapshot, before: Timeline | None = None) -> Timeline:
+        """Make the timeline of a snapshot, with the bookings of the one ``before``."""
+        return Timeline.of(
+            snapshot,
+            before.bookings() if before is not None else (),
+            gap=snapshot.scheduler.gap if snapshot.scheduler is not None else 0,
+            delay_queue=self._platforms[name].config.delay_queue,
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -16,8 +16,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from ebhpc.cli.assembly import SchemaError, load_site_plugins, open_site
 from ebhpc.config import Config
 from ebhpc.model import Finding
+from ebhpc.planning.queue import Accuracy, accuracy_of_starts
 from ebhpc.plugins import Platform, PlatformUnavailable, added_kinds, build_platforms, describe_plugins
-from ebhpc.store import Store, list_drivers
+from ebhpc.store import ForecastRecord, Store, list_drivers, promised_starts, read_forecasts
 
 _COLOURS = {"ERROR": "bold red", "WARN": "yellow", "INFO": "green"}
 
@@ -49,6 +50,7 @@ def check_all(config: Config, plugins_dir: Path | None) -> list[Finding]:
         for platform in site.platforms.values():
             if platform.fault is None:
                 findings += _platform(platform)
+        findings += check_promises(site.store, site.platforms, time.time())
     finally:
         site.close()
     return findings
@@ -74,6 +76,63 @@ def _drivers(config: Config, store: Store) -> list[Finding]:
         )
         for driver in drivers
     ]
+
+
+_SPAN = 30 * 86_400
+_FEW = 50
+"""With fewer starts than this nobody can say how good promises are."""
+
+_LEAST_INSIDE = 0.7
+
+
+def check_promises(store: Store, platforms: Mapping[str, Platform], now: float) -> list[Finding]:
+    """Say how well starts were foreseen in each queue, and how well sessions' promises were kept of late."""
+    with store.read() as tx:
+        forecasts = read_forecasts(tx)
+        promised = promised_starts(tx, since=now - _SPAN)
+    findings = []
+    for name, platform in platforms.items():
+        record = forecasts.get(name)
+        if record is not None:
+            findings.append(_foreseen(name, record, now, stale=platform.config.stale))
+        for firm, words in ((True, "firm starts of sessions"), (False, "expected starts of sessions")):
+            starts = promised.get((name, firm))
+            if starts:
+                figures = accuracy_of_starts(starts)
+                findings.append(_kept(name, words, figures, least=0.95 if firm else _LEAST_INSIDE))
+    return findings
+
+
+def _foreseen(name: str, record: ForecastRecord, now: float, *, stale: float) -> Finding:
+    age = now - record.taken
+    if age > max(stale, 10 * record.seconds):
+        return Finding(
+            level="WARN",
+            subject=f"{name}: forecast of its queue",
+            text=f"the newest is {age:.0f} s old",
+            advice="look in the driver's log for why its queue is not forecast",
+        )
+    return _kept(name, "starts of the queue's jobs", record.accuracy, least=_LEAST_INSIDE)
+
+
+def _kept(name: str, words: str, figures: Accuracy, *, least: float) -> Finding:
+    if not figures.starts:
+        return Finding(level="INFO", subject=f"{name}: {words}", text="none that had to wait was foreseen yet")
+    text = (
+        f"of the last {figures.starts}, {figures.inside:.0%} were inside their interval ({figures.early:.0%} before,"
+        f" {figures.late:.0%} after); error {figures.mean_error:,.0f} s in the mean,"
+        f" {figures.median_error:,.0f} s in the median"
+    )
+    if figures.planned_error is not None:
+        text += f" (a plan on time limits: {figures.planned_error:,.0f} s in the mean)"
+    few = figures.starts < _FEW
+    bad = figures.inside < least and not few
+    return Finding(
+        level="WARN" if bad else "INFO",
+        subject=f"{name}: {words}",
+        text=text + ("; too few to judge" if few else ""),
+        advice="fewer than promised: see the chapter on expected starts" if bad else "",
+    )
 
 
 def _platform(platform: Platform) -> list[Finding]:

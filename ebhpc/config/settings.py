@@ -221,6 +221,13 @@ class PlatformConfig(Struct, frozen=True, kw_only=True):
     lead: Seconds = Seconds(60)
     """How long before a session's start its preparation begins."""
 
+    promise: Literal["reservation", "queue", "both"] | None = None
+    """What offers promise: ``reservation``, the start is kept; ``queue``, the job waits in the batch system's queue and
+    its start is expected; ``both``, some offers of each; absent: the best that the platform can."""
+
+    delay_queue: bool = False
+    """Whether a reservation may push back the planned starts of jobs that wait in the batch system's queue."""
+
     offers_per_platform: Count | None = None
     """The most offers for one request; absent: ``offers.per_platform``."""
 

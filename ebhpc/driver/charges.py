@@ -12,13 +12,14 @@ from collections.abc import Callable
 
 from ebhpc.driver.phases import Step, next_step
 from ebhpc.model import Session
+from ebhpc.planning.queue import Outlook
 from ebhpc.store import SessionRecord
 
 
 class Charge:
     """A leased session. Whoever works on it has ``busy``; without it, nothing here may be changed."""
 
-    __slots__ = ("asked", "busy", "due", "gone_since", "record", "session", "stale", "unsure")
+    __slots__ = ("asked", "busy", "due", "gone_since", "record", "session", "stale", "told", "unsure")
 
     def __init__(self, record: SessionRecord) -> None:
         self.record = record
@@ -33,6 +34,8 @@ class Charge:
         """an earlier try of its step had no answer and may have been carried out"""
         self.asked = 0
         """how often its job's end was asked for"""
+        self.told: Outlook | None = record.outlook or record.promised
+        """of when its job starts, what its owner was told last"""
         self.gone_since: float | None = None
         """since when its batch system has not known its job"""
 

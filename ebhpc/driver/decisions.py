@@ -9,8 +9,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ebhpc.driver.notices import at, lasting, new_ones, notice, progress, timed
-from ebhpc.driver.phases import BEFORE_ITS_JOB, MACHINE, WATCHED, Step, end_of, missed, next_step
+from ebhpc.driver.phases import BEFORE_ITS_JOB, MACHINE, WATCHED, Step, end_of, latest_start, missed, next_step
 from ebhpc.model import Connector, Message, MessageKind, Observation, Phase
+from ebhpc.planning.queue import Outlook
 from ebhpc.store import Change, SessionRecord
 
 
@@ -40,6 +41,10 @@ def reached(record: SessionRecord, step: Step, now: float, *, lead: int) -> Move
     """The move that follows a step's success, to the phase that the machine names."""
     there = MACHINE[step].success
     assert there is not None
+    if not record.firm:
+        return Move(
+            there=there, cause=MACHINE[step].words, change=Change(messages=(_queued(record, there, now),), attempt=0)
+        )
     match there:
         case Phase.WAITING:
             begin = max(now, record.start - lead)
@@ -60,8 +65,60 @@ def reached(record: SessionRecord, step: Step, now: float, *, lead: int) -> Move
     return Move(there=there, cause=MACHINE[step].words, change=Change(messages=(told,), attempt=0))
 
 
+def _queued(record: SessionRecord, there: Phase, now: float) -> Message:
+    """What to tell of a session that has come a step nearer to the batch system's queue."""
+    match there:
+        case Phase.WAITING:
+            return progress(
+                now,
+                "{platform} reserves nothing for the session: its job will wait in the queue",
+                platform=record.platform,
+            )
+        case Phase.PREPARING:
+            return progress(now, "what the session needs is being prepared")
+        case _:
+            return progress(now, "all is ready; the job goes into the queue")
+
+
+def moved(record: SessionRecord, told: Outlook | None, outlook: Outlook, now: float) -> Message | None:
+    """What to tell of a new expectation of when a queued job starts; None: it is much like the one ``told``.
+
+    Much is ten minutes, and a quarter of what there is left to wait.
+    """
+    latest = latest_start(record)
+    late = outlook.expected > latest
+    if told is not None:
+        much = max(_MUCH, (max(told.expected, outlook.expected) - now) / 4)
+        if abs(outlook.expected - told.expected) < much and late == (told.expected > latest):
+            return None
+    interval = {"expected": at(outlook.expected), "start": at(outlook.start), "end": at(outlook.latest)}
+    if late:
+        return notice(
+            now,
+            MessageKind.TIME_LIMIT,
+            "WARN",
+            "the job is now expected to start around {expected} (between {start} and {end}): later than {latest}, the"
+            " latest start that was asked for, when it is taken out of the queue",
+            **interval,
+            latest=at(latest),
+        )
+    return progress(now, "the job is now expected to start around {expected} (between {start} and {end})", **interval)
+
+
+_MUCH = 600.0
+
+
 def too_late(record: SessionRecord, now: float) -> Move:
-    """The end of a session that could not start in its booked time."""
+    """The end of a session that could not start in its time."""
+    if not record.firm:
+        waited = notice(
+            now,
+            MessageKind.FAILED,
+            "ERROR",
+            "the job had not started by {latest}, the latest start that was asked for; it waits no longer",
+            latest=at(latest_start(record)),
+        )
+        return Move(there=Phase.FAILED, cause="missed its start", change=_ends(waited))
     told = notice(
         now,
         MessageKind.FAILED,
@@ -75,7 +132,7 @@ def too_late(record: SessionRecord, now: float) -> Move:
 
 def lateness(record: SessionRecord, now: float) -> tuple[Message, ...]:
     """What to tell of a start after the latest one that was promised; nothing where it is in time."""
-    if now <= record.latest:
+    if now <= record.latest or not record.firm:
         return ()
     gets = end_of(record, now) - now
     return (

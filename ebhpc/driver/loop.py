@@ -10,18 +10,22 @@ from collections.abc import Callable, Iterable, Mapping
 
 from ebhpc.config import Driver as DriverSettings
 from ebhpc.driver.charges import Charge, Charges
+from ebhpc.driver.forecasting import Forecasting
+from ebhpc.driver.learner import LearnerProcess, Learns
 from ebhpc.driver.phases import Step
+from ebhpc.driver.reconciling import Reconciling
 from ebhpc.driver.registration import Heartbeat, NameTaken, process_lives, register, this_process
 from ebhpc.driver.retention import end_offers, forget_offers, forget_results
 from ebhpc.driver.snapshots import Snapshots
 from ebhpc.driver.steps import Steps
+from ebhpc.driver.waiting import Waiting
 from ebhpc.driver.watching import Watch
 from ebhpc.driver.workers import Threads, Workers
 from ebhpc.driver.writing import Writer
 from ebhpc.model import Phase
 from ebhpc.model.registry import Kinds
 from ebhpc.plugins import Platform
-from ebhpc.store import Store, claim, ensure_platforms, give_back, leased, leave
+from ebhpc.store import Store, claim, ensure_platforms, give_back, leased, leave, leave_learning
 
 log = logging.getLogger("ebhpc.driver")
 
@@ -48,7 +52,9 @@ class _Desk:
         self.prepares = make(f"{name}-prepares", platform.config.prepare_threads if platform else 1)
         self.watch = make(f"{name}-watch", 1)
         self.snapshots = make(f"{name}-snapshots", 1)
+        self.forecasts = make(f"{name}-forecasts", 1)
         self.results = make(f"{name}-results", 1)
+        self.reconciling = make(f"{name}-reconciling", 1)
 
     @property
     def busy(self) -> bool:
@@ -67,7 +73,15 @@ class _Desk:
 
     def close(self) -> None:
         """Begin nothing more."""
-        for workers in (self.steps, self.prepares, self.watch, self.snapshots, self.results):
+        for workers in (
+            self.steps,
+            self.prepares,
+            self.watch,
+            self.snapshots,
+            self.forecasts,
+            self.results,
+            self.reconciling,
+        ):
             workers.close()
 
 
@@ -77,8 +91,8 @@ class Driver:
     Any number of drivers may share a database; each has a ``name`` of its own. ``keep_offers``: seconds for which
     offers that nobody took can be read after they expired. ``settle``: seconds for which a batch system must say that
     it does not know a job before that is believed; absent, twice the longest ``timeout`` of a platform. ``clock``
-    gives POSIX seconds, ``jitter`` numbers in [0, 1), ``workers`` makes the threads, ``process`` is host, process
-    identifier and start of this process.
+    gives POSIX seconds, ``jitter`` numbers in [0, 1), ``workers`` makes the threads, ``learner`` learns of the queues
+    (by default in a process of its own), ``process`` is host, process identifier and start of this process.
     """
 
     def __init__(
@@ -94,6 +108,7 @@ class Driver:
         clock: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
         workers: MakeWorkers = Threads,
+        learner: Learns | None = None,
         process: tuple[str, int, float] | None = None,
         lives: Callable[[int, float], bool] = process_lives,
     ) -> None:
@@ -117,8 +132,13 @@ class Driver:
         self._closing = False
         self._nobody = _Desk("unconfigured", None, 1, workers)
         self._desks = {key: _Desk(key, platform, settings.threads, workers) for key, platform in platforms.items()}
-        self._snapshots = {key: Snapshots(store, platform, clock=clock) for key, platform in platforms.items()}
+        self._learner = learner if learner is not None else LearnerProcess()
+        self._snapshots: dict[str, Snapshots] = {}
+        self._forecasts: dict[str, Forecasting] = {}
+        self._reconciling: dict[str, Reconciling] = {}
+        self._waiting: dict[str, Waiting] = {}
         self._keeping = workers("retention", 1)
+        self._checkpoints = workers("checkpoint", 1)
         self._retention_due = 0.0
         self._compare_due = 0.0
         self._look_due = 0.0
@@ -196,6 +216,14 @@ class Driver:
         )
         self._steps = Steps(self._writer, settle=self._settle)
         self._watch = Watch(self._writer, self._platforms, settle=self._settle)
+        for name, platform in self._platforms.items():
+            forecasting = Forecasting(self._store, platform, self._incarnation, self._learner, clock=self._clock)
+            self._forecasts[name] = forecasting
+            self._snapshots[name] = Snapshots(
+                self._store, platform, self._learner, clock=self._clock, published=forecasting.offer
+            )
+            self._reconciling[name] = Reconciling(self._store, platform, self._kinds, clock=self._clock)
+            self._waiting[name] = Waiting(self._store, self._writer, name, self._incarnation)
         self._compare_due = now + self._settings.lease
 
     def stop(self) -> None:
@@ -204,14 +232,17 @@ class Driver:
         for desk in (*self._desks.values(), self._nobody):
             desk.close()
         self._keeping.close()
+        self._checkpoints.close()
         assert self._heartbeat is not None
         if not self._heartbeat.taken.is_set():
             deadline = time.monotonic() + STOPPING
             while time.monotonic() < deadline and any(desk.running for desk in (*self._desks.values(), self._nobody)):
                 time.sleep(0.02)
         self._heartbeat.stop()
+        self._learner.close()
         try:
             leave(self._store, self._incarnation)
+            leave_learning(self._store, self._incarnation)
         except Exception:  # then the leases run out by themselves
             log.exception("driver %s could not give its sessions back", self.name)
         log.info("driver %s has stopped", self.name)
@@ -242,6 +273,8 @@ class Driver:
             self._look_due = now + self._settings.interval
             self._look()
             end_offers(self._store, now=now)
+            if not self._checkpoints.load:
+                self._checkpoints.submit(self._store.checkpoint)
         if now >= self._retention_due and not self._keeping.load:
             self._retention_due = now + RETENTION
             self._keep(now)
@@ -304,6 +337,7 @@ class Driver:
 
     def _observe(self, name: str, charges: list[Charge]) -> None:
         self._watch.look(name, charges)
+        self._waiting[name].refresh(charges)
         for charge in charges:
             self._go_on(charge)
 
@@ -312,6 +346,14 @@ class Driver:
             workers = self._desks[name].snapshots
             if now >= snapshots.due and not workers.load:
                 workers.submit(snapshots.refresh)
+        for name, forecasting in self._forecasts.items():
+            workers = self._desks[name].forecasts
+            if forecasting.waits and now >= forecasting.due and not workers.load:
+                workers.submit(forecasting.run)
+        for name, reconciling in self._reconciling.items():
+            workers = self._desks[name].reconciling
+            if now >= reconciling.due and not workers.load:
+                workers.submit(reconciling.run)
 
     def _compare(self, now: float) -> None:
         """Compare what the database says is ours with what we know of.

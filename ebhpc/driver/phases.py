@@ -111,7 +111,13 @@ def job_may_live(record: SessionRecord) -> bool:
 
 
 def when(record: SessionRecord, step: Step, lead: int) -> float:
-    """When a step may begin, POSIX seconds. ``lead``: seconds that preparing takes."""
+    """When a step may begin, POSIX seconds. ``lead``: seconds that preparing takes.
+
+    A session without a firm start is prepared and submitted at once: its job waits in the batch system's queue, which
+    is told not to start it before ``record.start``.
+    """
+    if not record.firm:
+        return 0.0
     if step is Step.WAIT:
         return record.start - lead
     if step is Step.SUBMIT:
@@ -120,9 +126,19 @@ def when(record: SessionRecord, step: Step, lead: int) -> float:
 
 
 def end_of(record: SessionRecord, now: float) -> int:
-    """When its job must be over, POSIX seconds: counted from its start, or from ``now`` where it has none."""
+    """When its job must be over, POSIX seconds: counted from its start, or from ``now`` where it has none.
+
+    A job without a firm start has all of its duration from its real start on, and may start as late as was asked for.
+    """
+    if not record.firm:
+        return record.finish if record.started is None else math.ceil(record.started) + record.duration
     begin = max(record.started if record.started is not None else now, record.start)
     return min(record.finish, math.ceil(begin) + record.duration)
+
+
+def latest_start(record: SessionRecord) -> int:
+    """The latest start that a session without a firm start may have, POSIX seconds: its request's."""
+    return record.finish - record.duration
 
 
 LEAST_SECONDS = 60
@@ -132,8 +148,11 @@ LEAST_PART = 10
 def missed(record: SessionRecord, now: float) -> bool:
     """Whether a session that has not started has too little of its booked time left to start at all.
 
-    Too little is less than a minute and less than a tenth of its duration.
+    Too little is less than a minute and less than a tenth of its duration. One without a firm start has booked no
+    time, and has missed the latest start that was asked for.
     """
+    if not record.firm:
+        return now > latest_start(record)
     left = record.finish - now
     return left <= 0 or (left < LEAST_SECONDS and left < record.duration / LEAST_PART)
 

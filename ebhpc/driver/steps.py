@@ -138,7 +138,8 @@ class Steps:
         tried_before = charge.record.submitting
         self._note_try(charge, *(() if tried_before else lateness(charge.record, writer.clock())))
         native = writer.call(charge, "ebhpc_submit")
-        told = progress(writer.clock(), "the job is with {platform}", platform=charge.record.platform, native=native)
+        words = "the job is with {platform}" if charge.record.firm else "the job waits in the queue of {platform}"
+        told = progress(writer.clock(), words, platform=charge.record.platform, native=native)
         change = Change(native=native, submitting=False, attempt=0, messages=(told,))
         writer.write(charge, Move(cause="submitted", change=change))
 

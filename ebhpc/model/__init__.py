@@ -5,6 +5,7 @@ Imports nothing else of ebhpc.
 
 from ebhpc.model import kinds
 from ebhpc.model.apart import take_apart
+from ebhpc.model.cluster import GPU, SCRATCH, ClusterCompute, Gpus, asked_at, gpus_of, of_model
 from ebhpc.model.documents import (
     Connector,
     ExecutionRequest,
@@ -72,6 +73,7 @@ from ebhpc.model.elements import (
 from ebhpc.model.messages import Level, Message, MessageKind, message
 from ebhpc.model.phases import EDGES, FINAL, LIVE, LifecyclePhase, Phase, may_move
 from ebhpc.model.sessions import (
+    PROMISES,
     Allocation,
     Demand,
     Finding,
@@ -81,6 +83,7 @@ from ebhpc.model.sessions import (
     Output,
     Policy,
     Prepared,
+    Promise,
     Quote,
     Request,
     Session,
@@ -91,7 +94,9 @@ from ebhpc.model.sessions import (
 take_apart("ebhpc.model")
 
 __all__ = [
+    "PROMISES",
     "Allocation",
+    "ClusterCompute",
     "Component",
     "Compute",
     "Connector",
@@ -116,6 +121,8 @@ __all__ = [
     "ExecutionSession",
     "FINAL",
     "Finding",
+    "GPU",
+    "Gpus",
     "Identity",
     "InstantSchedule",
     "IntegerOption",
@@ -141,6 +148,7 @@ __all__ = [
     "Phase",
     "Policy",
     "Prepared",
+    "Promise",
     "Quote",
     "Range",
     "Request",
@@ -149,6 +157,7 @@ __all__ = [
     "RucioBlock",
     "RucioData",
     "S3Data",
+    "SCRATCH",
     "Schedule",
     "ScheduledSession",
     "Session",
@@ -173,7 +182,10 @@ __all__ = [
     "VolumeMount",
     "Window",
     "Wire",
+    "asked_at",
+    "gpus_of",
     "kinds",
     "may_move",
     "message",
+    "of_model",
 ]

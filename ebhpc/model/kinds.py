@@ -1,6 +1,6 @@
-"""The kind URIs of the standard, each in one place.
+"""The kind URIs of the standard and our own, each in one place.
 
-A kind URI ends with the file of its schema (IVOA Execution Broker 1.0).
+A kind URI of the standard ends with the file of its schema (IVOA Execution Broker 1.0).
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ IO_THROUGHPUT = METRIC_TYPES + "io-throughput"
 
 OWN_BASE = "https://ebhpc.org/kinds/v1/"
 """Base of the kinds that ebhpc itself adds to the standard's."""
+
+CLUSTER_COMPUTE = OWN_BASE + "compute/cluster-compute-resource"
 
 
 def canonical(kind: str) -> str:

@@ -1,6 +1,6 @@
 """The kinds of the data model: plain data to documents and back.
 
-:class:`Kinds` knows the standard's kinds and those that plugins add, and treats both alike. An element of a
+:class:`Kinds` knows the standard's kinds, ours and those that plugins add, and treats both alike. An element of a
 kind that nobody knows becomes an UnknownElement, which is refused later with a reason, and encodes as it
 came.
 """
@@ -18,6 +18,7 @@ from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from ebhpc.model import documents, elements, kinds
+from ebhpc.model.cluster import ClusterCompute
 from ebhpc.model.documents import ExecutionRequest, ExecutionSession, OfferSet
 from ebhpc.model.elements import (
     Component,
@@ -52,6 +53,7 @@ _CORE: tuple[type[Wire], ...] = (
     elements.SingularityContainer,
     elements.JupyterNotebook,
     elements.SimpleCompute,
+    ClusterCompute,
     elements.SimpleStorage,
     elements.SimpleVolume,
     elements.SimpleData,
@@ -129,7 +131,7 @@ _JSON = msgspec.json.Encoder(enc_hook=as_plain)
 
 
 class Kinds:
-    """The kinds that this broker knows: the standard's and ``extra`` ones.
+    """The kinds that this broker knows: the standard's, ours and ``extra`` ones.
 
     Raises:
         KindError: one of ``extra`` is not a Struct of an extensible base with a ``kind`` of its own.

@@ -14,6 +14,11 @@ from ebhpc.model.elements import Data, Executable, Storage, VolumeMount
 from ebhpc.model.messages import Level, Message
 from ebhpc.model.phases import Phase
 
+Promise = Literal["reservation", "queue"]
+"""How a platform stands behind a start: it keeps it, or its queue will lead to it."""
+
+PROMISES: tuple[Promise, ...] = ("reservation", "queue")
+
 
 class Shape(Struct, frozen=True, kw_only=True):
     """Resources on one node: cores, memory (MiB), devices by type."""
@@ -37,7 +42,8 @@ class Demand(Struct, frozen=True, kw_only=True):
 
     ``least`` and ``most`` bound each node's share; ``most`` is None for a quantity without an upper bound:
     cores, memory or a device type that is absent from its ``devices``. The start lies in
-    [``earliest``, ``latest``]; the duration is at least ``duration``.
+    [``earliest``, ``latest``]; the duration is at least ``duration``. ``exclusive``: each node is taken whole, whatever
+    it has, and must have no more than the most.
     """
 
     least: Shape
@@ -51,6 +57,7 @@ class Demand(Struct, frozen=True, kw_only=True):
     features: tuple[str, ...] = ()
     partition: str | None = None
     licences: dict[str, int] = field(default_factory=dict)
+    exclusive: bool = False
 
 
 class Identity(Struct, frozen=True, kw_only=True):
@@ -104,7 +111,9 @@ class Window(Struct, frozen=True, kw_only=True):
     The start lies in [``start``, ``latest``]; the resources in ``allocations``, and ``licences``, are kept from
     ``start`` to ``end`` ≥ ``latest`` + ``duration``. ``firm``: the platform guarantees it; else an expectation, with
     the median start in ``expected`` and the probability that the start lies in the interval in ``confidence``.
-    ``label`` says what is special about it, as ``earliest``.
+    ``label`` says what is special about it, as ``earliest``. Of an expectation ``latest`` is the end of its interval,
+    ``end`` the latest start that was asked for and the duration after it; nothing is kept, and its allocations name no
+    node.
     """
 
     start: int
@@ -124,7 +133,10 @@ class Session(Struct, frozen=True, kw_only=True):
 
     ``uuid`` marks every native object. ``native`` is what ``ebhpc_submit`` returned, ``held`` what ``ebhpc_hold``
     returned; each None until then. ``start``, ``latest``, ``end`` and ``duration`` as in :class:`Window`.
-    ``attempt`` counts from 1 the times that the present step has been tried.
+    ``attempt`` counts from 1 the times that the present step has been tried. Where it is not ``firm`` its job waits in
+    the platform's queue: it must not begin before ``start``, is of no use when it has not begun by ``latest``, and its
+    allocations name no node. ``licences``, ``features``, ``partition`` and ``exclusive`` (whole nodes) are what the
+    request asks for beside them.
     """
 
     uuid: str
@@ -143,6 +155,10 @@ class Session(Struct, frozen=True, kw_only=True):
     end: int
     duration: int
     firm: bool = True
+    licences: dict[str, int] = field(default_factory=dict)
+    features: tuple[str, ...] = ()
+    partition: str | None = None
+    exclusive: bool = False
     native: str | None = None
     held: str | None = None
     attempt: int = 1

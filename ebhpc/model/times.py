@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 import isodate
 
@@ -37,6 +38,7 @@ def utc(posix: float) -> datetime:
     return _EPOCH + timedelta(seconds=posix)
 
 
+@lru_cache(maxsize=4096)
 def instant_text(posix: int) -> str:
     """Return POSIX seconds as an RFC 3339 time, such as 2030-01-31T12:00:00Z.
 
@@ -46,6 +48,7 @@ def instant_text(posix: int) -> str:
     return utc(posix).replace(tzinfo=None).isoformat() + "Z"
 
 
+@lru_cache(maxsize=1024)
 def duration_text(seconds: int) -> str:
     """Return seconds as an ISO 8601 duration, such as PT2H30M or P1DT1S; a day is 24 hours, zero is PT0S.
 

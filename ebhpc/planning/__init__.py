@@ -3,20 +3,24 @@
 A :class:`Snapshot` and the live :class:`Booking` records make a :class:`Timeline`; :func:`windows` finds
 where a demand fits on it, :func:`why_not` says why it does nowhere, :func:`fits` checks windows again before
 they are booked, :func:`occupancy` shows what is free, :func:`bookings_of` tells what to book for a window.
+:func:`planned_starts` plans the waiting jobs, so that windows keep out of their way.
 """
 
 from ebhpc.model.apart import take_apart
 from ebhpc.planning.availability import Availability, LicenceStep, NodeAvailability, Step, occupancy
 from ebhpc.planning.booking import Booking, bookings_of
 from ebhpc.planning.offers import windows
+from ebhpc.planning.planned import planned_starts
 from ebhpc.planning.refusal import why_never, why_not
 from ebhpc.planning.snapshot import (
     FinishedJob,
     Node,
     NodeState,
     Partition,
+    PlannedJob,
     Reservation,
     RunningJob,
+    Scheduler,
     Snapshot,
     SnapshotUnreadableError,
     WaitingJob,
@@ -36,8 +40,10 @@ __all__ = [
     "NodeAvailability",
     "NodeState",
     "Partition",
+    "PlannedJob",
     "Reservation",
     "RunningJob",
+    "Scheduler",
     "Snapshot",
     "SnapshotUnreadableError",
     "Step",
@@ -48,6 +54,7 @@ __all__ = [
     "encode_snapshot",
     "fits",
     "occupancy",
+    "planned_starts",
     "why_never",
     "why_not",
     "windows",

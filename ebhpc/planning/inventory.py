@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ebhpc.model.sessions import Allocation, Shape
 from ebhpc.planning.booking import Booking
-from ebhpc.planning.profile import FOREVER, PAST, Amounts, Integers, Piece, amount, instant
-from ebhpc.planning.snapshot import Node, NodeState, Reservation, RunningJob, Snapshot
+from ebhpc.planning.profile import FOREVER, LARGEST_AMOUNT, PAST, Amounts, Integers, Piece, Pieces, amount, instant
+from ebhpc.planning.snapshot import Node, NodeState, PlannedJob, Reservation, RunningJob, Snapshot
 
 LICENCES = -1
 """The place of the licences; nodes are places from 0 on."""
@@ -45,7 +45,8 @@ class Inventory:
     """Nodes by place, what they have, and what is taken of it by others than the broker.
 
     ``capacities`` has shape ``(2 + devices, nodes)``: cores, memory (MiB), then each device type of
-    ``device_columns``; ``usable`` tells which nodes are UP. ``plain`` is taken whatever the broker books;
+    ``device_columns``; ``usable`` tells which nodes are UP, ``members`` which a partition has, ``features`` which have
+    a feature. ``plain`` is taken whatever the broker books;
     ``natives`` belongs to owners, of each of whom the greatest of jobs, reservations and bookings counts.
     """
 
@@ -54,14 +55,20 @@ class Inventory:
     index: Mapping[str, int]
     device_columns: Mapping[str, int]
     licence_columns: Mapping[str, int]
+    no_devices: Amounts
     capacities: Integers
     usable: NDArray[np.bool_]
+    members: Mapping[str, NDArray[np.bool_]]
+    features: Mapping[str, NDArray[np.bool_]]
     plain: tuple[Taken, ...]
     natives: Mapping[Owner, Natives]
+    _ranks: dict[tuple[int, ...], Integers] = field(default_factory=dict)
 
     def amounts(self, share: Shape | Allocation | Booking | Node) -> Amounts:
         """Return a share of a node as amounts by column, without device types that no node has."""
-        row = [amount(share.cores), amount(share.memory), *([0] * len(self.device_columns))]
+        if not share.devices:
+            return amount(share.cores), amount(share.memory), *self.no_devices
+        row = [amount(share.cores), amount(share.memory), *self.no_devices]
         for device, count in share.devices.items():
             if (column := self.device_columns.get(device)) is not None:
                 row[column] = amount(count)
@@ -75,13 +82,53 @@ class Inventory:
                 row[column] = amount(count)
         return tuple(row)
 
-    def booked(self, booking: Booking) -> Iterator[Taken]:
-        """Yield what a booking takes, and where; nothing for a node that the platform has no more."""
-        start, end = instant(booking.start), instant(booking.end)
+    def rank(self, columns: tuple[int, ...]) -> Integers:
+        """Return each node's place in the order of how little it has of those columns, then of the snapshot.
+
+        Kept from the first time on; no node's capacities ever change here.
+        """
+        if (known := self._ranks.get(columns)) is not None:
+            return known
+        order = self.capacities[list(columns)].sum(axis=0).argsort(kind="stable")
+        rank = np.empty(len(order), dtype=np.int64)
+        rank[order] = np.arange(len(order))
+        rank.setflags(write=False)
+        self._ranks[columns] = rank
+        return rank
+
+    def booked(self, booking: Booking, gap: int = 0) -> Iterator[Taken]:
+        """Yield what a booking takes, and where; nothing for a node that the platform has no more.
+
+        ``gap`` is how many seconds longer than it says it lasts, if it lasts at all.
+        """
+        start = instant(booking.start)
+        end = instant(booking.end + gap) if booking.start < booking.end else start
         if (place := self.index.get(booking.node)) is not None:
             yield place, Piece(start, end, self.amounts(booking))
         if booking.licences:
             yield LICENCES, Piece(start, end, self.licence_amounts(booking.licences))
+
+    def booked_at_once(self, bookings: Sequence[Booking], gap: int) -> Pieces:
+        """Return what many bookings take of nodes, as :meth:`booked` does one by one.
+
+        Raises:
+            OverflowError: some number in them is too large for an array.
+        """
+        known = [booking for booking in bookings if booking.node in self.index]
+        starts = np.array([booking.start for booking in known], dtype=np.int64)
+        ends = np.array([booking.end for booking in known], dtype=np.int64)
+        amounts = np.zeros((len(known), len(self.capacities)), dtype=np.int64)
+        amounts[:, 0] = [booking.cores for booking in known]
+        amounts[:, 1] = [booking.memory for booking in known]
+        for row, booking in enumerate(known):
+            if booking.devices:
+                amounts[row] = self.amounts(booking)
+        return Pieces(
+            np.array([self.index[booking.node] for booking in known], dtype=np.int64),
+            np.clip(starts, PAST, FOREVER),
+            np.clip(np.where(starts < ends, np.minimum(ends, FOREVER) + gap, starts), PAST, FOREVER),
+            np.clip(amounts, 0, LARGEST_AMOUNT),
+        )
 
     def ending(self, limit: int) -> int:
         """Return until when something that runs in the snapshot is taken to run, by its limit.
@@ -92,8 +139,11 @@ class Inventory:
         return limit if limit > taken else taken + max(GRACE, taken - limit)
 
 
-def inventory(snapshot: Snapshot) -> Inventory:
-    """Sort out a snapshot. Of nodes with one name the first counts; unknown nodes in jobs are ignored."""
+def inventory(snapshot: Snapshot, *, delay_queue: bool = False) -> Inventory:
+    """Sort out a snapshot. Of nodes with one name the first counts; unknown nodes in jobs are ignored.
+
+    ``delay_queue``: what waiting jobs are planned to take counts as free.
+    """
     nodes = tuple({node.name: node for node in reversed(snapshot.nodes)}.values())[::-1]
     devices = sorted({device for node in nodes for device in node.devices})
     device_columns = {device: 2 + column for column, device in enumerate(devices)}
@@ -108,14 +158,21 @@ def inventory(snapshot: Snapshot) -> Inventory:
         ],
         dtype=np.int64,
     ).reshape(len(nodes), 2 + len(devices))
+    index = {node.name: place for place, node in enumerate(nodes)}
     result = Inventory(
         snapshot=snapshot,
         nodes=nodes,
-        index={node.name: place for place, node in enumerate(nodes)},
+        index=index,
         device_columns=device_columns,
         licence_columns={licence: column for column, licence in enumerate(sorted(snapshot.licences))},
+        no_devices=(0,) * len(devices),
         capacities=np.ascontiguousarray(capacities.T),
         usable=np.array([node.state is NodeState.UP for node in nodes], dtype=bool),
+        members={
+            partition.name: _marked([index[name] for name in partition.nodes if name in index], len(nodes))
+            for partition in snapshot.partitions
+        },
+        features=_featured(nodes),
         plain=(),
         natives={},
     )
@@ -130,6 +187,13 @@ def inventory(snapshot: Snapshot) -> Inventory:
             else:
                 group = natives.setdefault(owner, Natives({}, {}))
                 group.jobs.setdefault(place, []).append(piece)
+    for planned in () if delay_queue else snapshot.planned:
+        for place, piece in _planned(planned, result):
+            if planned.session is None:
+                plain.append((place, piece))
+            else:
+                group = natives.setdefault(("session", planned.session), Natives({}, {}))
+                group.jobs.setdefault(place, []).append(piece)
     inhabited = set(natives)
     for reservation in snapshot.reservations:
         owner = _owner_of_reservation(reservation)
@@ -140,6 +204,21 @@ def inventory(snapshot: Snapshot) -> Inventory:
                 group = natives.setdefault(owner, Natives({}, {}))
                 group.reservations.setdefault(place, []).append(piece)
     return replace(result, plain=tuple(plain), natives=natives)
+
+
+def _marked(places: list[int], count: int) -> NDArray[np.bool_]:
+    marked = np.zeros(count, dtype=bool)
+    marked[places] = True
+    marked.setflags(write=False)
+    return marked
+
+
+def _featured(nodes: tuple[Node, ...]) -> dict[str, NDArray[np.bool_]]:
+    having: dict[str, list[int]] = {}
+    for place, node in enumerate(nodes):
+        for feature in node.features:
+            having.setdefault(feature, []).append(place)
+    return {feature: _marked(places, len(nodes)) for feature, places in having.items()}
 
 
 def _owner_of_reservation(reservation: Reservation) -> Owner:
@@ -165,6 +244,16 @@ def _running(job: RunningJob, known: Inventory) -> Iterator[Taken]:
             yield place, Piece(PAST, end, known.amounts(allocation))
     if job.licences:
         yield LICENCES, Piece(PAST, end, known.licence_amounts(job.licences))
+
+
+def _planned(job: PlannedJob, known: Inventory) -> Iterator[Taken]:
+    start, end = instant(job.start), instant(job.end)
+    amounts = known.amounts(job.shape)
+    for name in job.nodes:
+        if (place := known.index.get(name)) is not None:
+            yield place, Piece(start, end, known.amounts(known.nodes[place]) if job.whole else amounts)
+    if job.licences:
+        yield LICENCES, Piece(start, end, known.licence_amounts(job.licences))
 
 
 def _reserved(reservation: Reservation, known: Inventory) -> Iterator[Taken]:

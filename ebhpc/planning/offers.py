@@ -89,29 +89,39 @@ class _Choice:
 
     def __init__(self, question: Question, timeline: Timeline) -> None:
         self.question = question
-        self.timeline = timeline
         self.windows: list[Window] = []
+        self._timeline = timeline
+        self._taken = 0
+
+    @property
+    def timeline(self) -> Timeline:
+        """The timeline with the windows chosen so far taken."""
+        if self._taken < len(self.windows):
+            self._timeline = self._timeline.with_windows(self.windows[self._taken :])
+            self._taken = len(self.windows)
+        return self._timeline
 
     def take(self, label: str, placement: Placement, amounts: Amounts) -> None:
         """Add a window, unless there is one like it."""
-        window = window_of(self.question, self.timeline.inventory, placement, amounts, label)
-        if any(_alike(window, other) for other in self.windows):
-            return
-        self.windows.append(window)
-        self.timeline = self.timeline.with_windows([window])
+        window = window_of(self.question, self._timeline.inventory, placement, amounts, label)
+        if not any(_alike(window, other) for other in self.windows):
+            self.windows.append(window)
 
     def searches(
-        self, terms: Terms | None = None, without: NDArray[np.bool_] | None = None
+        self, terms: Terms | None = None, without: NDArray[np.bool_] | None = None, *, endless: bool = False
     ) -> Iterator[tuple[Pool, Search]]:
-        """Yield a search for each pool."""
-        for pool in self.question.pools:
+        """Yield a search for each pool; ``endless``: not only for what lasts as long as was asked."""
+        question = self.question
+        terms = terms or question.terms
+        until = None if endless else terms.latest(terms.last) + question.duration
+        for pool in question.pools:
             eligible = pool.members if without is None else pool.members & ~without
-            if np.count_nonzero(eligible) >= self.question.least.nodes:
-                yield pool, Search(self.timeline, eligible, self.question.rank, terms or self.question.terms)
+            if np.count_nonzero(eligible) >= question.least.nodes:
+                yield pool, Search(self.timeline, eligible, question.rank, terms, until)
 
     def named(self) -> NDArray[np.bool_]:
         """Return which nodes the windows name; shape ``(nodes,)``."""
-        index = self.timeline.inventory.index
+        index = self._timeline.inventory.index
         named = np.zeros(len(index), dtype=bool)
         named[[index[allocation.node] for window in self.windows for allocation in window.allocations]] = True
         return named
@@ -164,7 +174,7 @@ def _longest(choice: _Choice) -> tuple[Placement, Amounts] | None:
     question = choice.question
     least = question.duration + question.granularity
     found = []
-    for pool, search in choice.searches():
+    for pool, search in choice.searches(endless=True):
         cap = question.cap(pool)
         if cap is None or cap >= least:
             placement = search.longest(question.least, least, cap, question.granularity)
@@ -190,32 +200,36 @@ def _grown(question: Question, search: Search) -> tuple[int, Placement, Amounts]
     """Find the largest share in a pool: how many sixteenths of every range, where, and the share."""
     least, most = question.least.amounts, question.most
 
-    def at(amounts: Amounts) -> Placement | None:
-        wanted = Wanted(amounts, question.least.nodes, question.least.licences)
-        return search.earliest(wanted, question.duration)
+    def wanted(amounts: Amounts) -> Wanted:
+        return Wanted(amounts, question.least.nodes, question.least.licences)
 
-    if (placement := at(most)) is not None:
+    if (placement := search.earliest(wanted(most), question.duration)) is not None:
         return _SHARES, placement, most
-    if (placement := at(least)) is None:
+    able = search.fitting(wanted(least), question.duration)
+    if able is None:
         return None
     amounts, share, failed = least, 0, _SHARES
     while failed - share > 1:
         middle = (share + failed) // 2
         shared = _shared(least, most, middle)
-        if (there := at(shared)) is not None:
-            placement, amounts, share = there, shared, middle
+        if (narrower := able.fitting(wanted(shared), question.duration)) is not None:
+            able, amounts, share = narrower, shared, middle
         else:
             failed = middle
     for column in (*range(MEMORY + 1, len(most)), CORES, MEMORY):
         unit = GIB if column == MEMORY else 1
-        good, failed = amounts[column] // unit, most[column] // unit + 1
+        good, failed = amounts[column] // unit, min(most[column], able.most_free(column)) // unit + 1
+        # Mostly all that is free at some time can be had
+        middle = failed - 1
         while failed - good > 1:
-            middle = (good + failed) // 2
             more = (*amounts[:column], middle * unit, *amounts[column + 1 :])
-            if (there := at(more)) is not None:
-                placement, amounts, good = there, more, middle
+            if (narrower := able.fitting(wanted(more), question.duration)) is not None:
+                able, amounts, good = narrower, more, middle
             else:
                 failed = middle
+            middle = (good + failed) // 2
+    placement = able.earliest(wanted(amounts), question.duration)
+    assert placement is not None, "what fits has a place"
     return share, placement, amounts
 
 

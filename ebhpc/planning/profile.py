@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,21 +25,23 @@ PAST = -(2**61)
 FOREVER = 2**61
 """After every instant (POSIX seconds): the end of what has no end."""
 
-_LARGEST_AMOUNT = 2**40
+LARGEST_AMOUNT = 2**40
+
+_FEW_PIECES = 8
+"""So many are taken one after the other; more of them at once."""
 
 
 def instant(time: int) -> int:
     """Bring a time of any size into [PAST, FOREVER]."""
-    return min(max(time, PAST), FOREVER)
+    return time if PAST <= time <= FOREVER else PAST if time < PAST else FOREVER
 
 
 def amount(wanted: int) -> int:
     """Bring an amount into [0, 2**40]: a batch system's nonsense must free nothing and overflow nothing."""
-    return min(max(wanted, 0), _LARGEST_AMOUNT)
+    return wanted if 0 <= wanted <= LARGEST_AMOUNT else 0 if wanted < 0 else LARGEST_AMOUNT
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """Amounts taken (negative: given back) from ``start`` to ``end``, half open."""
 
     start: int
@@ -75,6 +77,11 @@ class Profile:
         taken = [piece for piece in pieces if piece.start < piece.end and any(piece.amounts)]
         if not taken:
             return self
+        if len(taken) <= _FEW_PIECES:
+            profile = self
+            for piece in taken:
+                profile = profile._less(piece)
+            return profile
         cuts = np.unique(np.array([cut for piece in taken for cut in (piece.start, piece.end)], dtype=np.int64))
         cuts = cuts[(cuts > PAST) & (cuts < FOREVER)]
         times, free = _cut(self.times, self.free, cuts)
@@ -86,6 +93,73 @@ class Profile:
                     free[quantity, begin:stop] -= wanted
         times, free = _joined(times, free, times.searchsorted(cuts, "left"))
         return frozen(times, free)
+
+    def _less(self, piece: Piece) -> Profile:
+        """Take one piece, which is not empty: a column at most begins or goes at each of its ends."""
+        times, free = self.times, self.free
+        size = len(times)
+        taken = np.array(piece.amounts, dtype=np.int64)
+        begin = int(times.searchsorted(piece.start))
+        stop = size if piece.end >= FOREVER else int(times.searchsorted(piece.end))
+        cut_begin = begin == size or times[begin] != piece.start
+        cut_stop = piece.end < FOREVER and (stop == size or times[stop] != piece.end)
+        join_begin = not cut_begin and begin > 0 and _equal(free[:, begin] - taken, free[:, begin - 1])
+        join_stop = not cut_stop and stop < size and _equal(free[:, stop - 1] - taken, free[:, stop])
+        length = size + cut_begin + cut_stop - join_begin - join_stop
+        longer = np.empty(length, dtype=np.int64)
+        rows = np.empty((len(free), length), dtype=np.int64)
+        longer[:begin] = times[:begin]
+        rows[:, :begin] = free[:, :begin]
+        place = begin
+        if cut_begin:
+            longer[place] = piece.start
+            rows[:, place] = free[:, begin - 1]
+            place += 1
+        after = place + stop - (begin + join_begin)
+        longer[place:after] = times[begin + join_begin : stop]
+        rows[:, place:after] = free[:, begin + join_begin : stop]
+        rows[:, begin:after] -= taken[:, np.newaxis]
+        if cut_stop:
+            longer[after] = piece.end
+            rows[:, after] = free[:, stop - 1]
+            after += 1
+        longer[after:] = times[stop + join_stop :]
+        rows[:, after:] = free[:, stop + join_stop :]
+        return frozen(longer, rows)
+
+
+def _equal(one: Integers, other: Integers) -> bool:
+    """Compare short arrays: as lists, because that is faster."""
+    return bool(one.tolist() == other.tolist())
+
+
+def taking_everywhere(profiles: Sequence[Profile], piece: Piece) -> list[Profile]:
+    """Return each of the profiles with the piece taken, as ``taking`` does of one; many at once cost little more."""
+    if piece.start >= piece.end or not any(piece.amounts):
+        return list(profiles)
+    lengths = np.array([len(profile.times) for profile in profiles])
+    times = np.concatenate([profile.times for profile in profiles])
+    ends = np.concatenate([times[1:], [FOREVER]])
+    ends[np.cumsum(lengths) - 1] = FOREVER
+    # A segment falls into two, or three, where the piece begins or ends inside of it
+    begins = (times < piece.start) & (piece.start < ends)
+    stops = (times < piece.end) & (piece.end < ends)
+    copies = 1 + begins + stops
+    source = np.repeat(np.arange(len(times)), copies)
+    number = np.arange(len(source)) - np.repeat(np.cumsum(copies) - copies, copies)
+    cut = np.where(begins[source] & (number == 1), piece.start, piece.end)
+    longer = np.where(number == 0, times[source], cut)
+    free = np.concatenate([profile.free for profile in profiles], axis=1)[:, source]
+    inside = (longer >= piece.start) & (longer < piece.end)
+    free -= np.array(piece.amounts)[:, np.newaxis] * inside
+    owner = np.repeat(np.arange(len(profiles)), lengths)[source]
+    differs = np.ones(len(longer), dtype=bool)
+    differs[1:] = (owner[1:] != owner[:-1]) | (free[:, 1:] != free[:, :-1]).any(axis=0)
+    longer, free = longer[differs], free[:, differs]
+    bounds = [0, *np.cumsum(np.bincount(owner[differs], minlength=len(profiles))).tolist()]
+    longer.setflags(write=False)
+    free.setflags(write=False)
+    return [Profile(longer[a:b], free[:, a:b]) for a, b in pairwise(bounds)]
 
 
 def frozen(times: Integers, free: Integers) -> Profile:
@@ -133,18 +207,35 @@ def _joined(times: Integers, free: Integers, places: Integers) -> tuple[Integers
     return shorter, rows
 
 
-def built(capacities: Integers, places: Sequence[int], pieces: Sequence[Piece]) -> list[Profile]:
-    """Build the profiles of all places at once.
+class Pieces(NamedTuple):
+    """Many pieces as arrays: places, starts and ends of shape ``(pieces,)``, amounts ``(pieces, quantities)``."""
 
-    ``capacities`` has shape ``(quantities, places)``; ``pieces[i]`` is taken at ``places[i]``. The profiles
-    share one pair of arrays.
+    places: Integers
+    starts: Integers
+    ends: Integers
+    amounts: Integers
+
+
+def in_arrays(places: Sequence[int], pieces: Sequence[Piece], quantities: int) -> Pieces:
+    """Put pieces, each at its place, into arrays."""
+    return Pieces(
+        np.array(places, dtype=np.int64),
+        np.array([piece.start for piece in pieces], dtype=np.int64),
+        np.array([piece.end for piece in pieces], dtype=np.int64),
+        np.array([piece.amounts for piece in pieces], dtype=np.int64).reshape(len(pieces), quantities),
+    )
+
+
+def steps(capacities: Integers, pieces: Sequence[Pieces]) -> tuple[Integers, Integers, Integers]:
+    """Return the steps of the profiles of all places at once: whose they are, their instants, what is free.
+
+    ``capacities`` has shape ``(quantities, places)``. The steps are in the order of the places, and of time; each
+    place's first is at PAST.
     """
     quantities, count = capacities.shape
-    kept = [index for index, piece in enumerate(pieces) if piece.start < piece.end]
-    where = np.array([places[index] for index in kept], dtype=np.int64)
-    starts = np.array([pieces[index].start for index in kept], dtype=np.int64)
-    ends = np.array([pieces[index].end for index in kept], dtype=np.int64)
-    taken = np.array([pieces[index].amounts for index in kept], dtype=np.int64).reshape(len(kept), quantities)
+    where, starts, ends, taken = (np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
+    lasting = starts < ends
+    where, starts, ends, taken = where[lasting], starts[lasting], ends[lasting], taken[lasting]
     # Each place gets an event at PAST, so that each has a first column; each piece gives back at its end what
     # it took, so that the running sum is zero again where the next place begins.
     owner = np.concatenate([np.arange(count), where, where])
@@ -159,11 +250,7 @@ def built(capacities: Integers, places: Sequence[int], pieces: Sequence[Piece]) 
     owner, time, free = owner[last], time[last], free[:, last]
     differs = np.ones(len(owner), dtype=bool)
     differs[1:] = (owner[1:] != owner[:-1]) | (free[:, 1:] != free[:, :-1]).any(axis=0)
-    owner, time, free = owner[differs], time[differs], np.ascontiguousarray(free[:, differs])
-    time.setflags(write=False)
-    free.setflags(write=False)
-    bounds = [*owner.searchsorted(np.arange(count)).tolist(), len(owner)]
-    return [Profile(time[a:b], free[:, a:b]) for a, b in pairwise(bounds)]
+    return owner[differs], time[differs], np.ascontiguousarray(free[:, differs])
 
 
 def united(layers: Sequence[Sequence[Piece]]) -> list[Piece]:

@@ -74,7 +74,9 @@ def asked(
     if terms.first > terms.last or duration > LAST_INSTANT or demand.nodes < 1 or not expressible(demand, known):
         return None
     least = known.amounts(demand.least)
-    able = known.usable & featured(demand, known) & large_enough(least, known)
+    able = known.usable & large_enough(least, known)
+    if demand.features:
+        able &= featured(demand, known)
     pools = []
     for pool in pools_of(demand, known):
         members = pool.members & able
@@ -83,7 +85,7 @@ def asked(
     caps = [cap for cap in (limits.duration, longest) if cap is not None]
     if not pools or (limits.duration is not None and duration > limits.duration):
         return None
-    most = _most(demand, known, limits, np.logical_or.reduce([pool.members for pool in pools]))
+    most = _most(demand, known, limits, pools)
     if any(upper < lower for upper, lower in zip(most, least, strict=True)):
         return None
     licences = known.licence_amounts(demand.licences)
@@ -126,8 +128,9 @@ def featured(demand: Demand, known: Inventory) -> NDArray[np.bool_]:
     """Return which nodes have all the features; shape ``(nodes,)``."""
     if not demand.features:
         return np.ones(len(known.nodes), dtype=bool)
-    wanted = frozenset(demand.features)
-    return np.array([wanted.issubset(node.features) for node in known.nodes], dtype=bool)
+    none = np.zeros(len(known.nodes), dtype=bool)
+    having: NDArray[np.bool_] = np.logical_and.reduce([known.features.get(name, none) for name in demand.features])
+    return having
 
 
 def large_enough(least: Amounts, known: Inventory) -> NDArray[np.bool_]:
@@ -144,13 +147,11 @@ def pools_of(demand: Demand, known: Inventory) -> list[Pool]:
     partitions = known.snapshot.partitions
     if not partitions and demand.partition is None:
         return [Pool(None, np.ones(len(known.nodes), dtype=bool), None)]
-    pools = []
-    for partition in sorted(partitions, key=lambda each: (not each.default, -each.priority)):
-        if partition.open and demand.partition in (None, partition.name):
-            members = np.zeros(len(known.nodes), dtype=bool)
-            members[[known.index[name] for name in partition.nodes if name in known.index]] = True
-            pools.append(Pool(partition.name, members, partition.time_limit))
-    return pools
+    return [
+        Pool(partition.name, known.members[partition.name], partition.time_limit)
+        for partition in sorted(partitions, key=lambda each: (not each.default, -each.priority))
+        if partition.open and demand.partition in (None, partition.name)
+    ]
 
 
 def upper_bounds(demand: Demand, known: Inventory, limits: Limits) -> list[tuple[int, int | None]]:
@@ -168,21 +169,22 @@ def upper_bounds(demand: Demand, known: Inventory, limits: Limits) -> list[tuple
     ]
 
 
-def _most(demand: Demand, known: Inventory, limits: Limits, able: NDArray[np.bool_]) -> Amounts:
+def _most(demand: Demand, known: Inventory, limits: Limits, pools: list[Pool]) -> Amounts:
     """Lower each maximum to the site's limit and to what as many nodes as are wanted have."""
     most = []
+    least = known.amounts(demand.least)
+    able: NDArray[np.bool_] | None = None
     for column, (upper, limit) in enumerate(upper_bounds(demand, known, limits)):
-        there = int(np.sort(known.capacities[column, able])[-demand.nodes])
-        most.append(min(upper, there) if limit is None else min(upper, there, limit))
-    lower = known.amounts(demand.least)[MEMORY]
-    most[MEMORY] = min(most[MEMORY], max(lower, most[MEMORY] // GIB * GIB))
+        if upper > least[column]:
+            if able is None:
+                able = np.logical_or.reduce([pool.members for pool in pools])
+            there = np.sort(known.capacities[column, able])
+            upper = min(upper, int(there[-demand.nodes]))
+        most.append(upper if limit is None else min(upper, limit))
+    most[MEMORY] = min(most[MEMORY], max(least[MEMORY], most[MEMORY] // GIB * GIB))
     return tuple(most)
 
 
 def _rank(known: Inventory, most: Amounts) -> Integers:
     """Prefer nodes with the fewest devices that are not wanted, then the order of the snapshot."""
-    unwanted = known.capacities[[column for column, upper in enumerate(most) if not upper and column > MEMORY]]
-    order = unwanted.sum(axis=0).argsort(kind="stable")
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    return rank
+    return known.rank(tuple(column for column, upper in enumerate(most) if not upper and column > MEMORY))

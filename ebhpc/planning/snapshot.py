@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import zlib
 from enum import StrEnum
+from typing import Literal
 
 import msgspec
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ebhpc.model.sessions import Allocation, Shape
 
@@ -64,7 +66,19 @@ class RunningJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class WaitingJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A job that waits; the snapshot lists them in the order of the batch system. ``begin``: not before."""
+    """A job that waits; the snapshot lists them in the order of the batch system. ``begin``: not before.
+
+    - ``held``: it waits for someone to let it go. ``dependent``: it waits for other jobs. Neither starts by itself,
+      so neither is in anybody's way.
+    - ``tasks``: as many jobs of this kind wait in its place (an array's tasks); ``at_once``: so many of them may run
+      at the same time (None: any).
+    - ``partitions``: it runs in one of them, whichever lets it start first; none: in the default one.
+    - ``features``: each of its nodes has all of them. ``required``: its nodes are these, or these and others;
+      ``excluded``: nodes that it does not take.
+    - ``exclusive``: it takes its nodes whole, whatever ``shape`` says.
+    - ``reservation``: it runs inside that one and takes from that, not from what is free.
+    - ``session``: it is the broker's own.
+    """
 
     id: str
     nodes: int = 1
@@ -80,6 +94,13 @@ class WaitingJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
     user: str | None = None
     account: str | None = None
     licences: dict[str, int] = field(default_factory=dict)
+    dependent: bool = False
+    tasks: int = 1
+    at_once: int | None = None
+    reservation: str | None = None
+    required: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+    exclusive: bool = False
 
 
 class Reservation(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -109,8 +130,54 @@ class FinishedJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
     partition: str | None = None
 
 
+class PlannedJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """When and where a waiting job is planned to start: from ``start`` to ``end``, its limit.
+
+    It takes ``shape`` of each of ``nodes``, or all of each (``whole``).
+    """
+
+    id: str
+    start: int
+    end: int
+    shape: Shape
+    nodes: tuple[str, ...]
+    whole: bool = False
+    licences: dict[str, int] = field(default_factory=dict)
+    session: str | None = None
+
+
+class Scheduler(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the batch system's scheduler plans the waiting jobs. The names in brackets are Slurm's (slurm.conf(5),
+    SchedulerParameters), which says minutes where this says seconds, and 0 where this says None.
+
+    - ``backfill``: ``conservative``: each waiting job that is looked at gets a planned start, which later ones do not
+      push back (sched/backfill). ``easy``: only the first that cannot start at once, of each partition. ``none``: in
+      strict order, no job starts before another that stands before it in its partition (sched/builtin).
+    - ``window`` [bf_window]: seconds from now to the last start that is planned; None: no end.
+    - ``depth`` [bf_max_job_test]: how many waiting jobs are looked at; ``per_user`` [bf_max_job_user] and
+      ``per_partition`` [bf_max_job_part]: of one user, and of one partition; None: all.
+    - ``per_array`` [bf_max_job_array_resv]: of how many of an array's tasks starts are planned; None: of all.
+    - ``resolution`` [bf_resolution]: later starts are planned in multiples of so many seconds.
+    - ``gap``: how many seconds a node's share must stay free after what the broker books there: jobs end late.
+    - ``limit_step``: jobs' time limits are multiples of so many seconds (60 where they are minutes).
+    """
+
+    backfill: Literal["conservative", "easy", "none"] = "conservative"
+    window: int | None = None
+    depth: int | None = None
+    per_user: int | None = None
+    per_partition: int | None = None
+    per_array: int | None = None
+    resolution: int = 1
+    gap: int = 0
+    limit_step: int = 1
+
+
 class Snapshot(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """All of it, at the instant ``taken``."""
+    """All of it, at the instant ``taken``. ``scheduler`` None: not known, taken for conservative without limits.
+
+    ``planned`` are starts of waiting jobs as :func:`ebhpc.planning.planned_starts` plans them; no plugin fills it.
+    """
 
     platform: str
     taken: int
@@ -121,22 +188,43 @@ class Snapshot(Struct, frozen=True, kw_only=True, omit_defaults=True):
     reservations: tuple[Reservation, ...] = ()
     finished: tuple[FinishedJob, ...] = ()
     licences: dict[str, int] = field(default_factory=dict)
+    scheduler: Scheduler | None = None
+    planned: tuple[PlannedJob, ...] = ()
 
 
 class SnapshotUnreadableError(ValueError):
     """The bytes are no snapshot that this version of ebhpc has written; the driver's next one will be."""
 
 
-_FORM = b"S1"
+_FORM = b"S2"
 """The first bytes of an encoded snapshot; another number whenever the Structs above change beyond new fields."""
 
+_PORTION = 500
+"""So many of its items are decoded at a time: meanwhile nobody else has the interpreter."""
+
+_LISTS: dict[str, type[Struct]] = {
+    "nodes": Node,
+    "running": RunningJob,
+    "waiting": WaitingJob,
+    "reservations": Reservation,
+    "finished": FinishedJob,
+    "planned": PlannedJob,
+}
 _ENCODER = msgspec.msgpack.Encoder()
-_DECODER = msgspec.msgpack.Decoder(Snapshot)
+_DECODER = msgspec.msgpack.Decoder(tuple[bytes, dict[str, list[bytes]]])
+_HEAD = msgspec.msgpack.Decoder(Snapshot)
+_ITEMS = {name: msgspec.msgpack.Decoder(list[item]) for name, item in _LISTS.items()}  # type: ignore[valid-type]
 
 
 def encode_snapshot(snapshot: Snapshot) -> bytes:
     """Return the compact form of a snapshot, for the database."""
-    return _FORM + zlib.compress(_ENCODER.encode(snapshot), level=1)
+    lists = {name: getattr(snapshot, name) for name in _LISTS}
+    head = _ENCODER.encode(replace(snapshot, **dict.fromkeys(_LISTS, ())))
+    portions = {
+        name: [_ENCODER.encode(items[first : first + _PORTION]) for first in range(0, len(items), _PORTION)]
+        for name, items in lists.items()
+    }
+    return _FORM + zlib.compress(_ENCODER.encode((head, portions)), level=1)
 
 
 def decode_snapshot(encoded: bytes) -> Snapshot:
@@ -148,6 +236,11 @@ def decode_snapshot(encoded: bytes) -> Snapshot:
     if not encoded.startswith(_FORM):
         raise SnapshotUnreadableError("the snapshot is none, or of another version of ebhpc")
     try:
-        return _DECODER.decode(zlib.decompress(encoded[len(_FORM) :]))
-    except (zlib.error, msgspec.DecodeError) as error:
+        head, portions = _DECODER.decode(zlib.decompress(encoded[len(_FORM) :]))
+        lists = {
+            name: tuple(item for portion in portions[name] for item in decoder.decode(portion))
+            for name, decoder in _ITEMS.items()
+        }
+        return replace(_HEAD.decode(head), **lists)
+    except (zlib.error, msgspec.DecodeError, KeyError) as error:
         raise SnapshotUnreadableError(f"the snapshot is damaged: {error}") from error

@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from ebhpc.model.sessions import Shape, Window
 from ebhpc.planning.booking import Booking
 from ebhpc.planning.inventory import LICENCES, Inventory, Natives, inventory
-from ebhpc.planning.profile import FOREVER, Integers, Piece, Profile, built, instant, united
+from ebhpc.planning.profile import FOREVER, Piece, Profile, in_arrays, instant, taking_everywhere, united
+from ebhpc.planning.rows import Rows, licences_of, rows_of, rows_of_profiles
 from ebhpc.planning.snapshot import Snapshot
 
 _BUCKET = 8
 """Bookings lie in buckets of 2**8 neighbouring ids: a change copies a few small dicts and not a large one."""
 
+_MOST_CHANGED = 64
+"""So many nodes' profiles may differ from the rows that timelines share, until new rows are made."""
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Rows:
-    """All nodes' profiles in a row: segment ``k``, of node ``owner[k]``, from ``times[k]`` to ``ends[k]``.
+_MANY_NODES = 8
+"""On so many nodes the same is better taken at once."""
 
-    ``times``, ``ends``, ``owner`` have shape ``(K,)``, ``free`` has ``(quantities, K)``. A node's segments
-    are neighbours, in the order of time.
-    """
-
-    times: Integers
-    ends: Integers
-    owner: Integers
-    free: Integers
+_FEW_SEGMENTS = 4096
+"""So many segments are copied at each change without a thought."""
 
 
 class Timeline:
@@ -41,53 +36,77 @@ class Timeline:
     What the batch system tells of a session of the broker's own is not added to the session's bookings: on
     each node and at each instant the greatest of its jobs, its reservations and its bookings counts. A job of
     its own without a limit counts until the end of its bookings, when the broker ends it.
+
+    ``gap``: bookings and windows are taken to last so many seconds longer than they say: batch systems need them to
+    end a job. Window.end and Booking.end are without it. What ``snapshot.planned`` says of waiting jobs is taken, too,
+    unless ``delay_queue``: the site lets windows delay them.
     """
 
-    __slots__ = ("_booked", "_licences", "_owned", "_profiles", "_rows", "inventory")
+    __slots__ = ("_booked", "_changed", "_licences", "_owned", "_parts", "_rows", "delay_queue", "gap", "inventory")
 
     def __init__(
         self,
         known: Inventory,
-        profiles: tuple[Profile, ...],
+        rows: Rows,
+        changed: Mapping[int, Profile],
         licences: Profile,
         booked: Mapping[int, Mapping[int, Booking]],
         owned: Mapping[str, Mapping[int, Booking]],
+        gap: int,
+        delay_queue: bool,
     ) -> None:
         """Use :meth:`of`."""
         self.inventory = known
-        self._profiles = profiles
+        self.delay_queue = delay_queue
+        self.gap = gap
+        self._rows = rows
+        self._changed = changed
         self._licences = licences
         self._booked = booked
         self._owned = owned
-        self._rows: Rows | None = None
+        self._parts: tuple[tuple[Rows, tuple[int, ...]], ...] | None = None
 
     @classmethod
-    def of(cls, snapshot: Snapshot, bookings: Iterable[Booking] = ()) -> Timeline:
+    def of(
+        cls, snapshot: Snapshot, bookings: Iterable[Booking] = (), *, gap: int = 0, delay_queue: bool = False
+    ) -> Timeline:
         """Make the timeline of a snapshot and all live bookings (of equal ids the last counts)."""
-        return cls._of(inventory(snapshot), {booking.id: booking for booking in bookings}.values())
+        live = {booking.id: booking for booking in bookings}.values()
+        return cls._of(snapshot, live, gap, delay_queue)
 
     @classmethod
-    def _of(cls, known: Inventory, bookings: Iterable[Booking]) -> Timeline:
+    def _of(cls, snapshot: Snapshot, bookings: Iterable[Booking], gap: int, delay_queue: bool) -> Timeline:
+        known = inventory(snapshot, delay_queue=delay_queue)
         taken = list(known.plain)
         booked: dict[int, dict[int, Booking]] = {}
         owned: dict[str, dict[int, Booking]] = {}
+        apart: list[Booking] = []
         for booking in bookings:
             booked.setdefault(booking.id >> _BUCKET, {})[booking.id] = booking
             if ("session", booking.session) in known.natives:
                 owned.setdefault(booking.session, {})[booking.id] = booking
+            elif booking.licences:
+                taken.extend(known.booked(booking, gap))
             else:
-                taken.extend(known.booked(booking))
+                apart.append(booking)
         for (kind, name), natives in known.natives.items():
             bookings_of = owned.get(name, {}) if kind == "session" else {}
-            for place, pieces in _claims(known, natives, bookings_of).items():
+            for place, pieces in _claims(known, natives, bookings_of, gap).items():
                 taken.extend((place, piece) for piece in pieces)
         capacities = np.where(known.usable, known.capacities, 0)
+        quantities = len(capacities)
+        try:
+            at_once = known.booked_at_once(apart, gap)
+        except OverflowError:
+            taken.extend(found for booking in apart for found in known.booked(booking, gap))
+            at_once = in_arrays([], [], quantities)
         on_nodes = [(place, piece) for place, piece in taken if place != LICENCES]
-        profiles = built(capacities, [place for place, _ in on_nodes], [piece for _, piece in on_nodes])
-        of_licences = [piece for place, piece in taken if place == LICENCES]
-        totals = np.array([known.licence_amounts(known.snapshot.licences)], dtype=np.int64).T
-        licences = built(totals, [0] * len(of_licences), of_licences)[0]
-        return cls(known, tuple(profiles), licences, booked, owned)
+        singly = in_arrays([place for place, _ in on_nodes], [piece for _, piece in on_nodes], quantities)
+        rows = rows_of(capacities, [singly, at_once])
+        licences = licences_of(
+            known.licence_amounts(known.snapshot.licences), [piece for place, piece in taken if place == LICENCES]
+        )
+        return cls(known, rows, {}, licences, booked, owned, gap, delay_queue)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -101,7 +120,10 @@ class Timeline:
 
     def profile(self, place: int) -> Profile:
         """Return the profile of a node by its place in ``inventory.nodes``, or of the LICENCES."""
-        return self._licences if place == LICENCES else self._profiles[place]
+        if place == LICENCES:
+            return self._licences
+        changed = self._changed.get(place)
+        return self._rows.profile(place) if changed is None else changed
 
     def free(self, node: str, start: int, end: int) -> Shape:
         """Return what is free on a node throughout [``start``, ``end``), which must not be empty.
@@ -109,31 +131,27 @@ class Timeline:
         Raises:
             KeyError: no node has that name.
         """
-        cores, memory, *counts = (
-            max(amount, 0) for amount in self._profiles[self.inventory.index[node]].least(start, end)
-        )
+        place = self.inventory.index[node]
+        cores, memory, *counts = (max(amount, 0) for amount in self.profile(place).least(start, end))
         devices = dict(zip(self.inventory.device_columns, counts, strict=True))
         return Shape(cores=cores, memory=memory, devices={name: count for name, count in devices.items() if count})
 
-    def rows(self) -> Rows:
-        """Return all nodes' profiles in a row, made when first asked for."""
-        if self._rows is None:
-            lengths = [len(profile.times) for profile in self._profiles]
-            if len(lengths) == 1:
-                times, free = self._profiles[0].times, self._profiles[0].free
-            else:
-                times = np.concatenate([np.empty(0, np.int64), *(profile.times for profile in self._profiles)])
-                empty = np.empty((len(self.inventory.capacities), 0), np.int64)
-                free = np.concatenate([empty, *(profile.free for profile in self._profiles)], axis=1)
-            ends = np.empty_like(times)
-            ends[:-1] = times[1:]
-            ends[np.cumsum(lengths, dtype=np.int64) - 1] = FOREVER
-            self._rows = Rows(times, ends, np.repeat(np.arange(len(lengths)), lengths), free)
-        return self._rows
+    def parts(self) -> tuple[tuple[Rows, tuple[int, ...]], ...]:
+        """Return rows that together have every node's segments, each with the places that do not count there.
 
-    def with_snapshot(self, snapshot: Snapshot) -> Timeline:
-        """Return the timeline of a newer snapshot and the same bookings."""
-        return self._of(inventory(snapshot), self.bookings())
+        Rows are shared by many timelines; what differs of this one is in the first, if anything does.
+        """
+        if self._parts is None:
+            self._parts = ((self._rows, ()),)
+            if self._changed:
+                changed = rows_of_profiles(self._changed, len(self.inventory.capacities))
+                everything = len(self._changed) == len(self.inventory.nodes)
+                self._parts = ((changed, ()),) + (() if everything else ((self._rows, tuple(self._changed)),))
+        return self._parts
+
+    def with_snapshot(self, snapshot: Snapshot, *, gap: int | None = None) -> Timeline:
+        """Return the timeline of a newer snapshot and the same bookings; ``gap`` None: the same, too."""
+        return self._of(snapshot, self.bookings(), self.gap if gap is None else gap, self.delay_queue)
 
     def with_bookings(self, added: Iterable[Booking] = (), removed: Iterable[int] = ()) -> Timeline:
         """Return the timeline without the bookings ``removed``, and with those ``added``.
@@ -172,20 +190,24 @@ class Timeline:
                 if ("session", booking.session) in known.natives:
                     touched.add(booking.session)
                 elif number not in gone or number not in come or not _same_share(gone[number], come[number]):
-                    for place, piece in known.booked(booking):
+                    for place, piece in known.booked(booking, self.gap):
                         changes.setdefault(place, []).append(piece.reverted() if back else piece)
         for session in touched:
             before = owned.get(session, {})
             after = {number: booking for number, booking in before.items() if number not in gone}
             after.update((number, booking) for number, booking in come.items() if booking.session == session)
             natives = known.natives["session", session]
-            for place, pieces in _claims(known, natives, before).items():
+            for place, pieces in _claims(known, natives, before, self.gap).items():
                 changes.setdefault(place, []).extend(piece.reverted() for piece in pieces)
-            for place, pieces in _claims(known, natives, after).items():
+            for place, pieces in _claims(known, natives, after, self.gap).items():
                 changes.setdefault(place, []).extend(pieces)
             owned[session] = after
-        profiles, licences = self._taking(changes)
-        return Timeline(known, profiles, licences, booked, owned)
+        changed, licences = self._taking(changes)
+        rows = self._rows
+        most = _FEW_SEGMENTS + len(rows.times) // 4
+        if len(changed) > _MOST_CHANGED or sum(len(one.times) for one in changed.values()) > most:
+            rows, changed = rows.spliced(changed), {}
+        return Timeline(known, rows, changed, licences, booked, owned, self.gap, self.delay_queue)
 
     def with_windows(self, windows: Iterable[Window]) -> Timeline:
         """Return the timeline with the windows taken too, as bookings without an id would be.
@@ -197,8 +219,10 @@ class Timeline:
         for window in windows:
             for place, piece in self.claimed(window):
                 changes.setdefault(place, []).append(piece)
-        profiles, licences = self._taking(changes)
-        return Timeline(self.inventory, profiles, licences, self._booked, self._owned)
+        changed, licences = self._taking(changes)
+        return Timeline(
+            self.inventory, self._rows, changed, licences, self._booked, self._owned, self.gap, self.delay_queue
+        )
 
     def claimed(self, window: Window) -> Iterator[tuple[int, Piece]]:
         """Yield what a window takes, and at which place.
@@ -207,21 +231,31 @@ class Timeline:
             KeyError: it names a node that there is not.
         """
         known = self.inventory
-        start, end = instant(window.start), instant(window.end)
+        start = instant(window.start)
+        end = instant(window.end + self.gap) if window.start < window.end else start
         for allocation in window.allocations:
             yield known.index[allocation.node], Piece(start, end, known.amounts(allocation))
         if window.licences:
             yield LICENCES, Piece(start, end, known.licence_amounts(window.licences))
 
-    def _taking(self, changes: Mapping[int, list[Piece]]) -> tuple[tuple[Profile, ...], Profile]:
-        profiles = list(self._profiles)
+    def _taking(self, changes: Mapping[int, list[Piece]]) -> tuple[dict[int, Profile], Profile]:
+        changed = dict(self._changed)
         licences = self._licences
+        places = [place for place in changes if place != LICENCES]
+        first = changes[places[0]] if len(places) >= _MANY_NODES else []
+        if len(first) == 1 and all(changes[place] == first for place in places):
+            # The window of a job on many nodes
+            after_all = taking_everywhere([self.profile(place) for place in places], first[0])
+            changed.update(zip(places, after_all, strict=True))
+            changes = {place: pieces for place, pieces in changes.items() if place == LICENCES}
         for place, pieces in changes.items():
+            before = self.profile(place)
+            after = before.taking(pieces)
             if place == LICENCES:
-                licences = licences.taking(pieces)
-            else:
-                profiles[place] = profiles[place].taking(pieces)
-        return tuple(profiles), licences
+                licences = after
+            elif after is not before:
+                changed[place] = after
+        return changed, licences
 
 
 def fits(timeline: Timeline, windows: Iterable[Window]) -> bool:
@@ -258,15 +292,15 @@ def _takes(profile: Profile, pieces: list[Piece]) -> bool:
     )
 
 
-def _claims(known: Inventory, natives: Natives, bookings: Mapping[int, Booking]) -> dict[int, list[Piece]]:
+def _claims(known: Inventory, natives: Natives, bookings: Mapping[int, Booking], gap: int) -> dict[int, list[Piece]]:
     """Return what an owner takes at each place: the greatest of jobs, reservations and bookings."""
     booked: dict[int, list[Piece]] = {}
     for booking in bookings.values():
-        for place, piece in known.booked(booking):
+        for place, piece in known.booked(booking, gap):
             booked.setdefault(place, []).append(piece)
     ends = FOREVER
     if bookings:
-        ends = instant(known.ending(max(booking.end for booking in bookings.values())))
+        ends = instant(known.ending(max(booking.end for booking in bookings.values()) + gap))
     claims = {}
     for place in natives.places() | set(booked):
         jobs = [

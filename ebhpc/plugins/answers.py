@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ebhpc.model import (
+    PROMISES,
     Allocation,
     CostItem,
     Finding,
@@ -21,6 +22,7 @@ from ebhpc.model import (
     Output,
     Policy,
     Prepared,
+    Promise,
     Quote,
     Request,
     Window,
@@ -84,6 +86,15 @@ def _shown(value: object) -> str:
 def _nothing(answer: object, arguments: Arguments, platform: str) -> None:
     if answer is not None:
         raise NonsenseError(f"expected None, got {_shown(answer)}")
+
+
+def _promises(answer: object, arguments: Arguments, platform: str) -> tuple[Promise, ...]:
+    if isinstance(answer, (str, bytes)) or not isinstance(answer, Iterable):
+        raise NonsenseError(f"expected a sequence of promises, got {_shown(answer)}")
+    promises = tuple(islice(answer, len(PROMISES) + 1))
+    if not promises or len(set(promises)) < len(promises) or not set(promises) <= set(PROMISES):
+        raise NonsenseError(f"expected some of {', '.join(PROMISES)}, each once, got {_shown(answer)}")
+    return promises
 
 
 def _findings(answer: object, arguments: Arguments, platform: str) -> tuple[Finding, ...]:
@@ -254,6 +265,7 @@ def _opened(answer: object, arguments: Arguments, platform: str) -> Any:
 
 
 _CHECKS: dict[str, Callable[[object, Arguments, str], Any]] = {
+    "ebhpc_promises": _promises,
     "ebhpc_check": _findings,
     "ebhpc_refuses": _refusals,
     "ebhpc_policy": _policy,
@@ -265,6 +277,7 @@ _CHECKS: dict[str, Callable[[object, Arguments, str], Any]] = {
     "ebhpc_prepare": _prepared,
     "ebhpc_submit": _native,
     "ebhpc_observe": _observations,
+    "ebhpc_reconcile": _nothing,
     "ebhpc_cancel": _nothing,
     "ebhpc_cleanup": _nothing,
     "ebhpc_outputs": _outputs,

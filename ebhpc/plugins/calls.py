@@ -34,6 +34,7 @@ REQUIRED = frozenset(
 """Hooks that every platform implements."""
 
 ABSENT: dict[str, Any] = {
+    "ebhpc_promises": ("reservation",),
     "ebhpc_check": (),
     "ebhpc_policy": None,
     "ebhpc_windows": None,
@@ -41,6 +42,7 @@ ABSENT: dict[str, Any] = {
     "ebhpc_hold": None,
     "ebhpc_release": None,
     "ebhpc_prepare": None,
+    "ebhpc_reconcile": None,
     "ebhpc_outputs": (),
     "ebhpc_open_output": None,
     "ebhpc_forget": None,

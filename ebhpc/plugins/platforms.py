@@ -12,7 +12,7 @@ from typing import Any, cast
 import pluggy
 
 from ebhpc.config import Config, PlatformConfig, SettingsError, SettingsProblem, Source
-from ebhpc.model import Finding
+from ebhpc.model import PROMISES, Finding, Promise
 from ebhpc.plugins.calls import REQUIRED, Call, Clock, PluginCalls
 from ebhpc.plugins.failures import PlatformUnavailable
 from ebhpc.plugins.loading import PluginManager, fault_of
@@ -27,7 +27,7 @@ BUILD_TIMEOUT = 30.0
 class Platform(PluginCalls):
     """One configured batch system, and the way to call its hooks: ``name``, ``kind``, ``config``.
 
-    ``implementation`` is the plugin's object.
+    ``implementation`` is the plugin's object. ``promises`` are those that its offers make.
 
     ``fault`` says why there is no usable object; then every hook is unavailable, and sessions wait until it
     is mended.
@@ -40,6 +40,7 @@ class Platform(PluginCalls):
         implementation: object,
         *,
         fault: str | None = None,
+        promises: Sequence[Promise] = ("reservation",),
         clock: Clock = time.monotonic,
     ) -> None:
         super().__init__(
@@ -56,6 +57,7 @@ class Platform(PluginCalls):
         self.config = config
         self.implementation = implementation
         self.fault = fault
+        self.promises = tuple(promises)
 
     def implements(self, hook: str) -> bool:
         """Whether the platform implements ``hook``; with a fault nobody knows, and it is True."""
@@ -162,6 +164,28 @@ def _build(pm: PluginManager, config: Config, wanted: PlatformConfig, clock: Clo
     )
 
 
+def _promises(platform: Platform) -> tuple[Promise, ...]:
+    """Return the promises that are wanted of a platform.
+
+    Raises:
+        SettingsError: it cannot make them.
+        PlatformUnavailable: it does not say what it can promise.
+    """
+    able: tuple[Promise, ...] = platform.call("ebhpc_promises")
+    wanted = platform.config.promise
+    if wanted is None:
+        return able[:1]
+    promises = PROMISES if wanted == "both" else (wanted,)
+    if not set(promises) <= set(able):
+        raise SettingsError(
+            SettingsProblem(
+                path=("promise",),
+                text=f"a platform of the kind {platform.kind} with these settings can promise {', '.join(able)} only",
+            )
+        )
+    return promises
+
+
 class _PluginFaultError(Exception):
     """A plugin could not build a platform, and not for its settings."""
 
@@ -207,10 +231,20 @@ def _registered(pm: PluginManager, wanted: PlatformConfig, answer: object, plugi
         pm.built[registered] = plugin
         platform = Platform(pm, wanted, answer, clock=clock)
         missing = sorted(hook for hook in REQUIRED if not platform.implements(hook))
-        if not missing:
+        if missing:
+            fault = f"it lacks {', '.join(missing)}"
+        else:
+            try:
+                platform.promises = _promises(platform)
+            except PlatformUnavailable as error:
+                fault = error.reason
+            except SettingsError:
+                pm.unregister(answer)
+                del pm.built[registered]
+                raise
+        if fault is None:
             return platform
         pm.unregister(answer)
         del pm.built[registered]
-        fault = f"it lacks {', '.join(missing)}"
     log.warning("plugin %s built an unusable object for platform %s: %s", plugin, wanted.name, fault)
     return Platform(pm, wanted, _Nobody(), fault=f"the plugin {plugin} built an unusable object: {fault}", clock=clock)

@@ -14,6 +14,14 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url
 
 from ebhpc.faults import point
 
+_CACHE = 8192
+"""KiB of pages that a connection to SQLite keeps; its own choice, 2000, reads some pages again and again."""
+
+
+_LONGEST_LOG = 20_000
+"""Pages in SQLite's write-ahead log after which a writer carries them over by itself. It waits for the disk then, and
+all others for it: a driver's ``checkpoint`` comes before that."""
+
 
 class Store:
     """An open database.
@@ -64,6 +72,16 @@ class Store:
             point(f"store.{name}.before-commit", subject)
         point(f"store.{name}.after-commit", subject)
 
+    def checkpoint(self) -> None:
+        """Carry what was written over to SQLite's file itself, while others read and write; elsewhere do nothing."""
+        if not self.sqlite:
+            return
+        connection = self.engine.raw_connection()
+        try:
+            connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        finally:
+            connection.close()
+
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
@@ -103,7 +121,13 @@ class _Turn:
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # SQLAlchemy's begin event opens the transactions, not the driver
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "foreign_keys=ON", "busy_timeout=60000"):
+    for pragma in (
+        "journal_mode=WAL",
+        "foreign_keys=ON",
+        "busy_timeout=60000",
+        f"cache_size=-{_CACHE}",
+        f"wal_autocheckpoint={_LONGEST_LOG}",
+    ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

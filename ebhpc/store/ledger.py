@@ -6,14 +6,16 @@ and stands in every booking that changes, so that a reader who knows revision *n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from msgspec import Struct
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, insert, literal, select, update
 
-from ebhpc.model import Allocation, Phase
+from ebhpc.model import Phase
 from ebhpc.planning import Booking
-from ebhpc.store.records import booking_of, json_text
+from ebhpc.store.inserting import insert_rows
+from ebhpc.store.records import booking_of
 from ebhpc.store.tables import bookings, events, platforms, sessions
 
 
@@ -29,21 +31,55 @@ class Changes(Struct, frozen=True, kw_only=True):
     gone: tuple[int, ...]
 
 
+class Locked(NamedTuple):
+    """A platform under its lock: the revision that changes bear now, its snapshot's version, whether it answers."""
+
+    revision: int
+    version: int
+    answers: bool
+
+
 _LOCK = (
     update(platforms)
     .where(platforms.c.name == bindparam("platform"))
     .values(revision=platforms.c.revision + 1)
-    .returning(platforms.c.revision)
+    .returning(platforms.c.revision, platforms.c.version, platforms.c.trouble)
 )
 _REVISION = select(platforms.c.revision).where(platforms.c.name == bindparam("platform"))
 _ALL = select(bookings).where(bookings.c.platform == bindparam("platform"), bookings.c.freed.is_(None))
 _CHANGED = select(bookings).where(
     bookings.c.platform == bindparam("platform"), bookings.c.changed > bindparam("revision")
 )
-_DUE = select(sessions.c.uuid).where(
-    sessions.c.platform == bindparam("platform"),
+_is_due = and_(
+    sessions.c.platform == bindparam("of"),
     sessions.c.phase == Phase.OFFERED,
-    sessions.c.expires <= bindparam("now"),
+    sessions.c.expires <= bindparam("at"),
+)
+_ANY_DUE = select(sessions.c.uuid).where(_is_due).limit(1)
+_TELL_EXPIRED = insert(events).from_select(
+    ["session", "time", "previous", "phase", "cause"],
+    select(
+        sessions.c.uuid,
+        bindparam("at", type_=events.c.time.type),
+        literal(Phase.OFFERED),
+        literal(Phase.EXPIRED),
+        literal("not accepted in time"),
+    ).where(_is_due),
+)
+_FREE_EXPIRED = (
+    update(bookings)
+    .where(bookings.c.session.in_(select(sessions.c.uuid).where(_is_due)), bookings.c.freed.is_(None))
+    .values(freed=bindparam("at"), changed=bindparam("revision"))
+)
+_EXPIRE = (
+    update(sessions)
+    .where(_is_due)
+    .values(
+        phase=Phase.EXPIRED,
+        modified=bindparam("at"),
+        unfinished=sessions.c.held.is_not(None),
+        due=bindparam("at"),
+    )
 )
 
 
@@ -52,10 +88,16 @@ def lock_platform(tx: Connection, name: str) -> int:
 
     A transaction that locks several platforms must do so in the order of their names.
     """
-    revision = tx.execute(_LOCK, {"platform": name}).scalar_one_or_none()
-    if revision is None:
+    return locked(tx, name).revision
+
+
+def locked(tx: Connection, name: str) -> Locked:
+    """Lock a platform as ``lock_platform`` does; return all that there is to know of it."""
+    row = tx.execute(_LOCK, {"platform": name}).one_or_none()
+    if row is None:
         raise UnknownPlatform(name)
-    return int(revision)
+    # Not `trouble IS NULL` in the statement: SQLite 3.40 answers that wrongly in RETURNING.
+    return Locked(row.revision, row.version, row.trouble is None)
 
 
 def changes_since(tx: Connection, platform: str, revision: int, *, now: int | None = None) -> Changes:
@@ -83,51 +125,17 @@ def changes_since(tx: Connection, platform: str, revision: int, *, now: int | No
 
 def expire_due(tx: Connection, platform: str, revision: int, now: float) -> int:
     """Turn the platform's offers that are due into EXPIRED and free their bookings; return how many."""
-    due = list(tx.execute(_DUE, {"platform": platform, "now": now}).scalars())
-    if due:
-        tx.execute(
-            update(sessions)
-            .where(sessions.c.uuid.in_(due))
-            .values(phase=Phase.EXPIRED, modified=now, **to_release(now))
-        )
-        free(tx, due, revision, now)
-        record_moves(tx, due, Phase.OFFERED, Phase.EXPIRED, "not accepted in time", now)
-    return len(due)
+    values = {"of": platform, "at": now}
+    if tx.execute(_ANY_DUE, values).first() is None:
+        return 0
+    tx.execute(_TELL_EXPIRED, values)
+    tx.execute(_FREE_EXPIRED, {**values, "revision": revision})
+    return tx.execute(_EXPIRE, values).rowcount
 
 
 def to_release(now: float) -> dict[str, object]:
     """Values for an offer that is over: what its platform holds for it, a driver gives back."""
     return {"unfinished": sessions.c.held.is_not(None), "due": now}
-
-
-def booking_rows(
-    platform: str,
-    revision: int,
-    session: str,
-    allocations: Iterable[Allocation],
-    licences: Mapping[str, int],
-    start: int,
-    finish: int,
-    expires: int | None,
-) -> list[dict[str, object]]:
-    """The rows of ``bookings`` for a session's allocations; the first has its licences."""
-    return [
-        {
-            "session": session,
-            "platform": platform,
-            "node": allocation.node,
-            "start": start,
-            "finish": finish,
-            "cores": allocation.cores,
-            "memory": allocation.memory,
-            "devices": json_text(allocation.devices) if allocation.devices else "{}",
-            "licences": json_text(licences) if licences and not order else "{}",
-            "expires": expires,
-            "changed": revision,
-            "freed": None,
-        }
-        for order, allocation in enumerate(allocations)
-    ]
 
 
 def free(tx: Connection, uuids: list[str], revision: int, now: float) -> None:
@@ -154,9 +162,14 @@ def settle(tx: Connection, session: str, revision: int, *, finish: int | None = 
 
 def record_moves(tx: Connection, uuids: Iterable[str], previous: Phase, phase: Phase, cause: str, now: float) -> None:
     """Write one event for each session that moved."""
-    rows = [{"session": uuid, "time": now, "previous": previous, "phase": phase, "cause": cause} for uuid in uuids]
-    if rows:
-        tx.execute(insert(events), rows)
+    insert_rows(
+        tx,
+        events,
+        [
+            {"session": uuid, "time": now, "previous": previous.value, "phase": phase.value, "cause": cause}
+            for uuid in uuids
+        ],
+    )
 
 
 def _portions(uuids: list[str], size: int = 500) -> Iterable[list[str]]:

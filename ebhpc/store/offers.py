@@ -4,30 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
+from itertools import chain, repeat
 
 from msgspec import Struct
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from ebhpc.model import Allocation, Message, Phase
+from ebhpc.planning import Booking
+from ebhpc.planning.queue import Outlook
 from ebhpc.store.engine import Store
+from ebhpc.store.inserting import insert_numbered, insert_rows
 from ebhpc.store.ledger import (
     Changes,
-    booking_rows,
     changes_since,
     expire_due,
     free,
     lock_platform,
+    locked,
     record_moves,
     settle,
     to_release,
 )
-from ebhpc.store.records import OfferSetRecord, SessionRecord, json_text
+from ebhpc.store.records import OfferSetRecord, SessionRecord, Wants, json_text
 from ebhpc.store.sessions import get_session, select_sessions
 from ebhpc.store.tables import bookings, events, offersets, sessions
 
 
 class NewOffer(Struct, frozen=True, kw_only=True):
-    """An offer to be booked; ``document`` is the fixed part of the session as wire JSON."""
+    """An offer to be booked; ``document`` is the fixed part of the session as wire JSON.
+
+    Where it is not ``firm`` nothing is booked; ``promised`` is what was said of its start.
+    """
 
     uuid: str
     platform: str
@@ -38,9 +45,13 @@ class NewOffer(Struct, frozen=True, kw_only=True):
     duration: int
     firm: bool
     allocations: tuple[Allocation, ...]
-    licences: dict[str, int] = {}
+    wants: Wants = Wants()
+    promised: Outlook | None = None
     document: bytes
     messages: tuple[Message, ...] = ()
+
+
+_NOTHING = Wants()
 
 
 class Booked(StrEnum):
@@ -60,9 +71,6 @@ _OUTSTANDING = (
         sessions.c.expires > bindparam("now"),
     )
 )
-_NEW_OFFERSET = insert(offersets)
-_NEW_SESSIONS = insert(sessions)
-_NEW_BOOKINGS = insert(bookings)
 
 Replan = Callable[[Mapping[str, Changes]], tuple[OfferSetRecord, Sequence[NewOffer]]]
 """Plans an offer set again with what changed on each platform since."""
@@ -108,27 +116,55 @@ def book_offers(
     return Booked.DONE
 
 
+class Seen(Struct, frozen=True, kw_only=True):
+    """What a plan was made with: the version of a platform's snapshot, and the revision of its bookings."""
+
+    version: int
+    revision: int
+
+
+class Together(Struct, frozen=True, kw_only=True):
+    """What became of sets that were booked together: of each, and with each platform's bookings.
+
+    ``changes`` are what others did since the plan was made, ``added`` what was booked now; both are in the database.
+    """
+
+    outcomes: tuple[Booked, ...]
+    changes: dict[str, Changes]
+    added: dict[str, tuple[Booking, ...]]
+
+
+OfferSets = Sequence[tuple[OfferSetRecord, Sequence[NewOffer]]]
+
+
 def book_together(
     store: Store,
-    sets: Sequence[tuple[OfferSetRecord, Sequence[NewOffer]]],
-    known: Mapping[str, int],
+    sets: OfferSets,
+    seen: Mapping[str, Seen],
     still_fit: Callable[[str, Changes], bool],
+    replan: Callable[[Mapping[str, Changes]], OfferSets],
     *,
     now: float,
     most_outstanding: int,
-) -> list[Booked] | None:
-    """Book the offers of several sets in one transaction, each set whole or not at all; return what became of each.
+) -> Together | None:
+    """Book the offers of several sets in one transaction, each set whole or not at all.
 
-    As ``book_offers`` for each of them, but that ``still_fit`` is asked for all sets at once: where it says False,
-    nothing is booked, and None returned. A set that would be TOO_MANY for its owner is left out alone.
+    As ``book_offers`` for each of them, but that ``still_fit`` is asked for all sets at once, and ``replan`` for all
+    of them, as many and in the same order. A set that would be TOO_MANY for its owner is left out alone. None: a
+    platform has a newer snapshot, or answers no more; nothing was booked, and the caller plans anew.
     """
     outcomes: list[Booked] = []
     kept: list[tuple[OfferSetRecord, Sequence[NewOffer]]] = []
     with store.write("book_together", sets[0][0].uuid, durable=False) as tx:
-        revisions, changes = _lock_all(tx, [offer for _, offers in sets for offer in offers], known, now)
-        if not all(still_fit(platform, changes[platform]) for platform in changes):
+        platforms = {offer.platform for _, offers in sets for offer in offers}
+        holds = {name: locked(tx, name) for name in sorted(platforms)}
+        if any(not hold.answers or hold.version != seen[name].version for name, hold in holds.items()):
             tx.rollback()
             return None
+        revisions = {name: hold.revision for name, hold in holds.items()}
+        changes = _changes(tx, revisions, {name: seen[name].revision for name in holds}, now)
+        if not all(still_fit(name, changed) for name, changed in changes.items()):
+            sets = replan(changes)
         outstanding: dict[str, int] = {}
         for record, offers in sets:
             if offers:
@@ -140,21 +176,25 @@ def book_together(
                 outstanding[record.owner] += len(offers)
             outcomes.append(Booked.DONE)
             kept.append((record, offers))
-        _insert(tx, kept, revisions, now)
-    return outcomes
+        added = _insert(tx, kept, revisions, now)
+    return Together(outcomes=tuple(outcomes), changes=changes, added=added)
 
 
 def _lock_all(
     tx: Connection, offers: Sequence[NewOffer], known: Mapping[str, int], now: float
 ) -> tuple[dict[str, int], dict[str, Changes]]:
     """Lock the platforms of the offers and expire what is due there; return their revisions, and what changed."""
-    revisions: dict[str, int] = {}
-    changes: dict[str, Changes] = {}
-    for platform in sorted({offer.platform for offer in offers}):
-        revisions[platform] = lock_platform(tx, platform)
-        expire_due(tx, platform, revisions[platform], now)
-        changes[platform] = changes_since(tx, platform, known[platform], now=revisions[platform])
-    return revisions, changes
+    revisions = {platform: lock_platform(tx, platform) for platform in sorted({offer.platform for offer in offers})}
+    return revisions, _changes(tx, revisions, known, now)
+
+
+def _changes(tx: Connection, revisions: Mapping[str, int], known: Mapping[str, int], now: float) -> dict[str, Changes]:
+    """Expire what is due on locked platforms; return what changed on each since the revision that was known."""
+    for platform, revision in revisions.items():
+        expire_due(tx, platform, revision, now)
+    return {
+        platform: changes_since(tx, platform, known[platform], now=revision) for platform, revision in revisions.items()
+    }
 
 
 def _outstanding(tx: Connection, owner: str, now: float) -> int:
@@ -167,11 +207,11 @@ def _insert(
     sets: Sequence[tuple[OfferSetRecord, Sequence[NewOffer]]],
     revisions: Mapping[str, int],
     now: float,
-) -> None:
-    if not sets:
-        return
-    tx.execute(
-        _NEW_OFFERSET,
+) -> dict[str, tuple[Booking, ...]]:
+    """Insert offer sets and their offers; return the bookings of each platform."""
+    insert_rows(
+        tx,
+        offersets,
         [
             {
                 "uuid": record.uuid,
@@ -183,10 +223,9 @@ def _insert(
             for record, _ in sets
         ],
     )
-    if not any(offers for _, offers in sets):
-        return
-    tx.execute(
-        _NEW_SESSIONS,
+    insert_rows(
+        tx,
+        sessions,
         [
             {
                 "uuid": offer.uuid,
@@ -194,7 +233,7 @@ def _insert(
                 "position": position,
                 "owner": record.owner,
                 "platform": offer.platform,
-                "phase": Phase.OFFERED,
+                "phase": Phase.OFFERED.value,
                 "created": record.created,
                 "modified": record.created,
                 "expires": offer.expires,
@@ -210,30 +249,64 @@ def _insert(
                 "submitting": False,
                 "attempt": 0,
                 "due": record.created,
+                "promised": json_text(offer.promised) if offer.promised is not None else None,
+                "wants": json_text(offer.wants) if offer.wants != _NOTHING else None,
             }
             for record, offers in sets
             for position, offer in enumerate(offers)
         ],
     )
-    rows = [
-        row
-        for _, offers in sets
+    offers = [offer for _, those in sets for offer in those]
+    record_moves(tx, [offer.uuid for offer in offers], Phase.INITIAL, Phase.OFFERED, "offered", now)
+    return _book(tx, offers, revisions)
+
+
+def _book(tx: Connection, offers: Sequence[NewOffer], revisions: Mapping[str, int]) -> dict[str, tuple[Booking, ...]]:
+    """Book what is offered; return the bookings of each platform."""
+    shares = [
+        (offer, allocation, offer.wants.licences if first else {})
         for offer in offers
-        for row in booking_rows(
-            offer.platform,
-            revisions[offer.platform],
-            offer.uuid,
-            offer.allocations,
-            offer.licences,
-            offer.start,
-            offer.finish,
-            offer.expires,
-        )
+        if offer.firm
+        for first, allocation in zip(chain([True], repeat(False)), offer.allocations, strict=False)
     ]
-    if rows:
-        tx.execute(_NEW_BOOKINGS, rows)
-    offered = [offer.uuid for _, offers in sets for offer in offers]
-    record_moves(tx, offered, Phase.INITIAL, Phase.OFFERED, "offered", now)
+    ids = insert_numbered(
+        tx,
+        bookings,
+        [
+            {
+                "session": offer.uuid,
+                "platform": offer.platform,
+                "node": share.node,
+                "start": offer.start,
+                "finish": offer.finish,
+                "cores": share.cores,
+                "memory": share.memory,
+                "devices": json_text(share.devices) if share.devices else "{}",
+                "licences": json_text(licences) if licences else "{}",
+                "expires": offer.expires,
+                "changed": revisions[offer.platform],
+                "freed": None,
+            }
+            for offer, share, licences in shares
+        ],
+    )
+    booked: dict[str, list[Booking]] = {}
+    for number, (offer, share, licences) in zip(ids, shares, strict=True):
+        booked.setdefault(offer.platform, []).append(
+            Booking(
+                id=number,
+                session=offer.uuid,
+                node=share.node,
+                start=offer.start,
+                end=offer.finish,
+                cores=share.cores,
+                memory=share.memory,
+                devices=share.devices,
+                licences=licences,
+                expires=offer.expires,
+            )
+        )
+    return {platform: tuple(those) for platform, those in booked.items()}
 
 
 def _accept(

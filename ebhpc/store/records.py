@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from ebhpc.model import Allocation, Connector, Message, Phase
 from ebhpc.planning import Booking
+from ebhpc.planning.queue import Outlook
 
 
 class OfferSetRecord(Struct, frozen=True, kw_only=True):
@@ -19,6 +20,15 @@ class OfferSetRecord(Struct, frozen=True, kw_only=True):
     created: float
     expires: int
     document: bytes
+
+
+class Wants(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a session asks its platform for beside its allocations."""
+
+    licences: dict[str, int] = {}
+    features: tuple[str, ...] = ()
+    partition: str | None = None
+    exclusive: bool = False
 
 
 class SessionRecord(Struct, frozen=True, kw_only=True):
@@ -58,6 +68,9 @@ class SessionRecord(Struct, frozen=True, kw_only=True):
     lease: str | None = None
     lease_until: float | None = None
     kept_until: float | None = None
+    promised: Outlook | None = None
+    wants: Wants = Wants()
+    outlook: Outlook | None = None
 
 
 class EventRecord(Struct, frozen=True, kw_only=True):
@@ -74,12 +87,20 @@ _allocations = msgspec.json.Decoder(tuple[Allocation, ...])
 _messages = msgspec.json.Decoder(tuple[Message, ...])
 _connectors = msgspec.json.Decoder(tuple[Connector, ...])
 _counts = msgspec.json.Decoder(dict[str, int])
+_outlook = msgspec.json.Decoder(Outlook)
+_wants = msgspec.json.Decoder(Wants)
 _encode = msgspec.json.Encoder().encode
 
 
 def json_text(value: Any) -> str:
     """A value of the model as JSON text for a column."""
     return _encode(value).decode()
+
+
+def added_messages(stored: str, messages: tuple[Message, ...]) -> str:
+    """Return a stored JSON list of messages with others at its end."""
+    added = json_text(messages)
+    return added if stored == "[]" else f"{stored[:-1]},{added[1:]}"
 
 
 def session_of(row: Any) -> SessionRecord:
@@ -90,6 +111,9 @@ def session_of(row: Any) -> SessionRecord:
     values["allocations"] = _allocations.decode(values["allocations"])
     values["messages"] = _messages.decode(values["messages"])
     values["connectors"] = _connectors.decode(values["connectors"]) if values["connectors"] else None
+    for name in ("promised", "outlook"):
+        values[name] = _outlook.decode(values[name]) if values[name] else None
+    values["wants"] = _wants.decode(values["wants"] or "{}")
     values["document"] = values["document"].encode()
     return SessionRecord(**values)
 

@@ -34,6 +34,16 @@ def get_session(tx: Connection, uuid: str) -> SessionRecord | None:
     return found[0] if found else None
 
 
+def unfinished_sessions(store: Store, platform: str) -> list[SessionRecord]:
+    """All sessions of a platform that are not done with, whoever has their lease, and the offers that are open."""
+    with store.read() as tx:
+        return select_sessions(
+            tx,
+            sessions.c.platform == platform,
+            or_(sessions.c.unfinished.is_(True), sessions.c.phase == Phase.OFFERED),
+        )
+
+
 class Page(Struct, frozen=True, kw_only=True):
     """Part of a listing, newest first, and the cursor for the next part (None: that was all)."""
 

@@ -15,6 +15,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    text,
 )
 
 metadata = MetaData(
@@ -64,6 +65,8 @@ offersets = Table(
     Index(None, "expires"),
 )
 
+_has_started = text("started IS NOT NULL")
+
 sessions = Table(
     "sessions",
     metadata,
@@ -100,12 +103,16 @@ sessions = Table(
     Column("lease", String(80), doc="the driver that works on it"),
     Column("lease_until", _Instant),
     Column("kept_until", _Instant, doc="its results are deleted then"),
+    Column("promised", Text, doc="an Outlook as JSON: what its offer said of its start, where that is not firm"),
+    Column("wants", Text, doc="Wants as JSON: what it asks for beside its allocations, where that is anything"),
+    Column("outlook", Text, doc="an Outlook as JSON: when it is expected to start by now, while its job waits"),
     Index(None, "offerset"),
     Index(None, "owner", "created"),
     Index(None, "owner", "phase", "expires"),
     Index(None, "platform", "phase", "expires"),
     Index(None, "unfinished", "lease", "due"),
     Index(None, "kept_until"),
+    Index(None, "platform", "started", sqlite_where=_has_started, postgresql_where=_has_started),
 )
 
 bookings = Table(
@@ -149,4 +156,26 @@ drivers = Table(
     Column("pid", Integer, nullable=False),
     Column("pid_started", _Instant, nullable=False),
     Column("heartbeat", _Instant, nullable=False),
+)
+
+learned = Table(
+    "learned",
+    metadata,
+    Column("platform", String(40), primary_key=True),
+    Column("revision", BigInteger, nullable=False, doc="counts the changes of its state"),
+    Column("state", LargeBinary, doc="what was learned of its queue, as the planner packs it"),
+    Column("lease", String(80), doc="the driver that learns"),
+    Column("lease_until", _Instant),
+)
+
+forecasts = Table(
+    "forecasts",
+    metadata,
+    Column("platform", String(40), primary_key=True),
+    Column("version", BigInteger, nullable=False, doc="counts its forecasts"),
+    Column("forecast", LargeBinary, nullable=False, doc="the newest, as the planner encodes it"),
+    Column("taken", _Instant, nullable=False, doc="when its snapshot was taken"),
+    Column("seconds", _Instant, nullable=False, doc="processor time that it took"),
+    Column("figures", Text, nullable=False, doc="an Accuracy as JSON: how well starts were foreseen"),
+    Column("starts", Text, nullable=False, doc="JSON: by session, when its waiting job is expected to start"),
 )

@@ -17,7 +17,7 @@ from falcon import testing
 from ebhpc.api import create_app
 from ebhpc.api.accounts import HASHER
 from ebhpc.config import Api, Config, Offers, PlatformConfig
-from ebhpc.model import kinds
+from ebhpc.model import Promise, kinds
 from ebhpc.model.registry import Kinds
 from ebhpc.planning import Node, encode_snapshot
 from ebhpc.plugins import Platform, Policies, load_plugins
@@ -161,6 +161,7 @@ def make_site(ready_database_url: str, tmp_path: Path) -> Iterator[Make]:
         offers: Mapping[str, Any] | None = None,
         platform: Mapping[str, Any] | None = None,
         plugins: Sequence[object] = (),
+        promises: Sequence[Promise] = ("reservation",),
     ) -> Site:
         given = papers or (Paper("paper", NODES),)
         pm = load_plugins()
@@ -169,7 +170,8 @@ def make_site(ready_database_url: str, tmp_path: Path) -> Iterator[Make]:
         for paper in given:
             pm.register(paper, name=paper.name)
             pm.built[paper.name] = "paper"
-            platforms[paper.name] = Platform(pm, PlatformConfig(name=paper.name, **settings), paper)
+            configured = PlatformConfig(name=paper.name, **settings)
+            platforms[paper.name] = Platform(pm, configured, paper, promises=promises)
         for plugin in plugins:
             pm.register(plugin)
         config = Config(api=Api(**(api or {})), offers=Offers(**(offers or {})))

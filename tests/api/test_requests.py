@@ -34,6 +34,20 @@ def test_offers_are_sessions_that_can_be_looked_at_by_themselves(site):
         assert seen.json["phase"] == "OFFERED"
 
 
+@pytest.mark.parametrize("form", ["json", "yaml"])
+def test_what_is_answered_at_once_is_what_is_read_later(site, form):
+    document = notebook(
+        compute=compute(1),
+        storage=[{"kind": kinds.SIMPLE_STORAGE, "meta": {"name": "frames"}, "size": {"min": 2}}],
+        data=[{"kind": kinds.SIMPLE_DATA, "location": "https://archive.example/1.fits", "storage": "frames"}],
+    )
+    accept = {"headers": {"Accept": f"application/{form}"}}
+    said = site.post("/requests", document, **accept)
+    later = site.get(f"/offersets/{getattr(said, form)['meta']['uuid']}", **accept)
+    assert getattr(said, form)["offers"]
+    assert getattr(later, form) == getattr(said, form)
+
+
 def test_everything_sent_is_what_the_standard_says(site):
     document = site.offers(full_request())
     standard_schema.validate(document, "OfferSetResponse")

@@ -11,7 +11,7 @@ import msgspec
 from hypothesis import strategies as st
 from msgspec.structs import fields
 
-from ebhpc.model import elements
+from ebhpc.model import elements, kinds
 from ebhpc.model.elements import (
     Compute,
     CostItem,
@@ -71,8 +71,9 @@ _BASES: dict[str, type[elements.Wire]] = {
 
 
 def one_of_kind(base: type[elements.Wire], *, unknown: bool) -> st.SearchStrategy[Any]:
-    """An element of any kind of a base, where ``unknown`` also one that nobody knows."""
-    known = st.one_of([struct(type_, unknown=unknown) for type_ in KINDS.of(base).values()])
+    """An element of any kind of the standard's of a base, where ``unknown`` also ours and one that nobody knows."""
+    types_ = [type_ for kind, type_ in KINDS.of(base).items() if unknown or not kind.startswith(kinds.OWN_BASE)]
+    known = st.one_of([struct(type_, unknown=unknown) for type_ in types_])
     return known | unknown_elements if unknown else known
 
 

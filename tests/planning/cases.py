@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import msgspec
 from hypothesis import strategies as st
 
 from ebhpc.model import Allocation, Demand, Limits, Shape
-from ebhpc.planning import Booking, Node, NodeState, Partition, Reservation, RunningJob, Snapshot
+from ebhpc.planning import (
+    Booking,
+    Node,
+    NodeState,
+    Partition,
+    Reservation,
+    RunningJob,
+    Scheduler,
+    Snapshot,
+    WaitingJob,
+)
 from tests.planning.exhaustive import Asked
 
 NAMES = ("n1", "n2", "n3")
@@ -251,4 +262,66 @@ def asked(draw: st.DrawFn) -> tuple[Asked, int, int, int]:
         )
     lifetime, lead = draw(st.integers(0, 9)), draw(st.integers(0, 3))
     longest, granularity = draw(st.integers(1, 25)), draw(st.sampled_from([1, 1, 3]))
-    return Asked(demand, now, limits, lifetime, lead, longest, granularity), now, lifetime, lead
+    gap = draw(st.sampled_from([0, 0, 1, 4]))
+    return Asked(demand, now, limits, lifetime, lead, longest, granularity, gap), now, lifetime, lead
+
+
+@st.composite
+def waiting_jobs(draw: st.DrawFn, platform: Snapshot) -> tuple[WaitingJob, ...]:
+    """Draw jobs that wait on a platform, some of which can never run there."""
+    names = [node.name for node in platform.nodes]
+    partitions = [partition.name for partition in platform.partitions]
+    jobs = []
+    for number in range(draw(st.integers(1, 5))):
+        odd = draw(st.integers(0, 7))
+        jobs.append(
+            WaitingJob(
+                id=f"w{number}",
+                nodes=draw(st.sampled_from([1, 1, 1, 2, 2, 3])),
+                shape=Shape(
+                    cores=draw(st.sampled_from([0, 1, 2, 3, 4])),
+                    memory=draw(st.sampled_from([0, 1024, 3000])),
+                    devices=draw(st.sampled_from([{}, {}, {}, {"gpu": 1}, {"gpu": 0}, {"fpga": 1}])),
+                ),
+                time_limit=draw(st.one_of(st.integers(0, 12), st.integers(1, 12), st.none())),
+                begin=draw(st.integers(-5, 30)) if odd == 1 else None,
+                partitions=tuple(draw(st.permutations([*partitions, "none such"])))[: draw(st.integers(1, 3))]
+                if partitions and odd != 2
+                else (),
+                features=("fast",) if odd == 3 else (),
+                held=odd == 4 and draw(st.booleans()),
+                dependent=odd == 4 and draw(st.booleans()),
+                tasks=draw(st.sampled_from([1, 1, 2, 3])),
+                at_once=draw(st.sampled_from([None, None, 1, 2])),
+                required=tuple(draw(st.sets(st.sampled_from(names), max_size=1))) if odd == 5 else (),
+                excluded=tuple(draw(st.sets(st.sampled_from(names), max_size=1))) if odd == 6 else (),
+                exclusive=draw(st.integers(0, 5)) == 5,
+                licences=draw(st.sampled_from([{}, {}, {}, {"solver": 1}, {"solver": 2}, {"solver": 3}])),
+                session=draw(st.sampled_from([None, None, None, None, *SESSIONS, "W"])),
+                user=draw(st.sampled_from(["a", "b"])),
+            )
+        )
+    return tuple(jobs)
+
+
+schedulers = st.one_of(
+    st.none(),
+    st.builds(
+        Scheduler,
+        backfill=st.sampled_from(["conservative", "conservative", "easy", "none"]),
+        window=st.sampled_from([None, None, None, 10, 30]),
+        depth=st.sampled_from([None, None, 1, 3]),
+        per_user=st.sampled_from([None, None, 1, 2]),
+        per_partition=st.sampled_from([None, None, 1, 2]),
+        per_array=st.sampled_from([None, None, 1, 2]),
+        resolution=st.sampled_from([1, 1, 5]),
+    ),
+)
+
+
+@st.composite
+def queues(draw: st.DrawFn) -> tuple[Snapshot, int]:
+    """Draw a platform with jobs that wait, and the instant of planning."""
+    platform = draw(platforms)
+    waiting, scheduler = draw(waiting_jobs(platform)), draw(schedulers)
+    return msgspec.structs.replace(platform, waiting=waiting, scheduler=scheduler), draw(st.integers(-5, 8))

@@ -137,7 +137,9 @@ class Asked:
         lead: int,
         longest: int | None,
         granularity: int,
+        gap: int = 0,
     ) -> None:
+        self.gap = gap
         self.demand = demand
         self.limits = limits
         self.longest = longest
@@ -195,7 +197,7 @@ class Asked:
         if not self.allowed(platform.snapshot):
             return
         for start in range(self.first, self.last + 1):
-            end = self.latest(start) + duration
+            end = self.latest(start) + duration + self.gap
             if not platform.licensed(demand.licences, start, end):
                 continue
             for members, cap in self.pools(platform.snapshot):

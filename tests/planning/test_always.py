@@ -22,6 +22,7 @@ from ebhpc.planning import (
     windows,
 )
 from ebhpc.planning.inventory import LICENCES
+from ebhpc.planning.profile import FOREVER, PAST, Piece, Profile, taking_everywhere
 from tests.planning import cases
 from tests.planning.exhaustive import Asked, Platform, amount, quantities
 
@@ -33,6 +34,14 @@ def same(one: Timeline, other: Timeline) -> bool:
         and np.array_equal(one.profile(place).free, other.profile(place).free)
         for place in places
     ) and {booking.id: booking for booking in one.bookings()} == {booking.id: booking for booking in other.bookings()}
+
+
+def longer(bookings: list[Booking], gap: int) -> list[Booking]:
+    """The bookings with the gap behind them."""
+    return [
+        msgspec.structs.replace(booking, end=booking.end + gap) if booking.start < booking.end else booking
+        for booking in bookings
+    ]
 
 
 @given(cases.snapshots, cases.booking_lists)
@@ -52,22 +61,24 @@ def test_a_timeline_is_free_at_every_second_where_a_recount_says_so(
     cases.snapshots,
     cases.booking_lists,
     st.lists(st.tuples(st.lists(cases.bookings(st.integers(0, 20)), max_size=3), st.sets(st.integers(0, 20)))),
+    st.sampled_from([0, 3]),
 )
 @settings(deadline=None, max_examples=300)
 def test_changing_bookings_gives_the_timeline_that_building_it_anew_gives(
     snapshot: Snapshot,
     bookings: list[Booking],
     changes: list[tuple[list[Booking], set[int]]],
+    gap: int,
 ) -> None:
-    timeline = Timeline.of(snapshot, bookings)
+    timeline = Timeline.of(snapshot, bookings, gap=gap)
     live = {booking.id: booking for booking in bookings}
     for added, removed in changes:
         before, kept = timeline, {booking.id: booking for booking in timeline.bookings()}
         timeline = timeline.with_bookings(added, removed)
         live = {number: booking for number, booking in live.items() if number not in removed}
         live |= {booking.id: booking for booking in added}
-        assert same(timeline, Timeline.of(snapshot, live.values()))
-        assert same(before, Timeline.of(snapshot, kept.values()))
+        assert same(timeline, Timeline.of(snapshot, live.values(), gap=gap))
+        assert same(before, Timeline.of(snapshot, kept.values(), gap=gap))
     assert same(timeline.with_snapshot(snapshot), timeline)
 
 
@@ -78,7 +89,7 @@ def test_windows_keep_to_the_demand_fit_together_and_are_the_best(
 ) -> None:
     asked, now, lifetime, lead = question
     demand = asked.demand
-    timeline = Timeline.of(snapshot, bookings)
+    timeline = Timeline.of(snapshot, bookings, gap=asked.gap)
     found = windows(
         demand,
         timeline,
@@ -92,7 +103,7 @@ def test_windows_keep_to_the_demand_fit_together_and_are_the_best(
         apart=2,
     )
     assert len(found) <= limit
-    platform = Platform(snapshot, bookings)
+    platform = Platform(snapshot, longer(bookings, asked.gap))
     earliest = asked.earliest(platform)
     assert (found[0].start if found else None) == earliest
     seen = set()
@@ -113,8 +124,8 @@ def test_windows_keep_to_the_demand_fit_together_and_are_the_best(
                 share = amount(allocation, quantity)
                 assert amount(demand.least, quantity) <= share <= asked.upper(snapshot, quantity)
                 assert share == amount(shape, quantity)
-            assert platform.holds(allocation.node, shape, window.start, window.end)
-        assert platform.licensed(window.licences, window.start, window.end)
+            assert platform.holds(allocation.node, shape, window.start, window.end + asked.gap)
+        assert platform.licensed(window.licences, window.start, window.end + asked.gap)
         assert any(
             set(names) <= set(members) and (cap is None or window.duration <= cap)
             for members, cap in asked.pools(snapshot)
@@ -133,13 +144,14 @@ def test_windows_keep_to_the_demand_fit_together_and_are_the_best(
             assert best is not None
             assert all(amount(shape, quantity) == amount(best[0], quantity) for quantity in quantities(snapshot))
             assert window.start == best[1]
-        platform.windows.append(window)
+        platform.windows.append(msgspec.structs.replace(window, end=window.end + asked.gap))
     assert fits(timeline, found)
     if found and limit >= 3:
-        platform.windows = found[:1]
+        taken = platform.windows
+        platform.windows = taken[:1]
         labels = [window.label for window in found]
         assert ("longest" in labels) == (asked.longest_duration(platform, 1000) is not None)
-        platform.windows = [window for window in found if window.label in ("earliest", "longest")]
+        platform.windows = [window for window in taken if window.label in ("earliest", "longest")]
         assert ("largest" in labels) == (asked.largest(platform) is not None)
     booked = [
         booking
@@ -157,7 +169,7 @@ def test_where_there_is_no_window_the_reason_holds(
     snapshot: Snapshot, bookings: list[Booking], question: tuple[Asked, int, int, int]
 ) -> None:
     asked, now, lifetime, lead = question
-    timeline = Timeline.of(snapshot, bookings)
+    timeline = Timeline.of(snapshot, bookings, gap=asked.gap)
     known = {"now": now, "offer_lifetime": lifetime, "lead": lead, "granularity": asked.granularity}
     if windows(asked.demand, timeline, limits=asked.limits, **known):
         return
@@ -201,3 +213,28 @@ def test_occupancy_shows_what_is_free_at_every_second(
 @settings(deadline=None, max_examples=100)
 def test_a_snapshot_comes_back_from_its_compact_form(snapshot: Snapshot) -> None:
     assert decode_snapshot(encode_snapshot(snapshot)) == snapshot
+
+
+spans = st.tuples(
+    st.sampled_from([PAST, 0, 1, 2, 3, 5, 8]),
+    st.sampled_from([1, 2, 3, 4, 8, 9, FOREVER]),
+    st.tuples(st.integers(-2, 2), st.integers(0, 1)),
+).map(lambda span: Piece(*span))
+
+
+@given(st.lists(st.lists(spans, max_size=12), min_size=1, max_size=9), spans)
+@settings(deadline=None, max_examples=300)
+def test_a_piece_taken_of_many_profiles_at_once_is_taken_of_each(many: list[list[Piece]], piece: Piece) -> None:
+    idle = Profile(np.array([PAST]), np.array([[4], [2]]))
+    profiles = []
+    for pieces in many:
+        profile, alone = idle.taking(pieces), idle
+        for one in pieces:
+            alone = alone.taking([one])
+        assert np.array_equal(profile.times, alone.times)
+        assert np.array_equal(profile.free, alone.free)
+        profiles.append(profile)
+    for before, after in zip(profiles, taking_everywhere(profiles, piece), strict=True):
+        expected = before.taking([piece])
+        assert np.array_equal(after.times, expected.times)
+        assert np.array_equal(after.free, expected.free)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
 import pytest
 
 from ebhpc.planning import Timeline
@@ -188,18 +189,18 @@ def test_changing_bookings_leaves_the_timeline_before_as_it_was() -> None:
     after = before.with_bookings([booking(2, 0, HOUR, cores=5)], [1])
     assert cores(before, 0) == [6]
     assert cores(after, 0) == [3]
-    assert after.profile(1) is before.profile(1)
+    assert np.shares_memory(after.profile(1).free, before.profile(1).free)
 
 
 def test_removing_an_unknown_booking_changes_nothing() -> None:
     before = Timeline.of(snapshot(), [booking(1, 0, HOUR)])
-    assert before.with_bookings(removed=[77]).profile(0) is before.profile(0)
+    assert before.with_bookings(removed=[77]).parts()[0][0] is before.parts()[0][0]
 
 
 def test_accepting_an_offer_changes_its_booking_and_not_what_is_free() -> None:
     before = Timeline.of(snapshot(), [booking(1, 0, HOUR, expires=NOW + 300)])
     after = before.with_bookings([booking(1, 0, HOUR)])
-    assert after.profile(0) is before.profile(0)
+    assert after.parts()[0][0] is before.parts()[0][0]
     assert [each.expires for each in after.bookings()] == [None]
 
 
@@ -211,7 +212,8 @@ def test_readers_on_other_threads_see_a_timeline_that_does_not_change() -> None:
     def read() -> None:
         while not stop.is_set():
             seen.add(timeline.free("n1", NOW + 100, NOW + 200).cores)
-            assert len(timeline.rows().times) == len(timeline.profile(0).times)
+            ((rows, _),) = timeline.parts()
+            assert rows.real.sum() == len(timeline.profile(0).times) == len(rows.times) - 2
 
     readers = [threading.Thread(target=read) for _ in range(2)]
     for reader in readers:

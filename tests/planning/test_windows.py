@@ -412,3 +412,49 @@ def test_an_interval_without_end_is_searched_to_the_end_of_time() -> None:
 
 def test_a_platform_without_nodes_has_no_window() -> None:
     assert found(Timeline.of(snapshot().__class__(platform="here", taken=NOW, nodes=())), demand()) == []
+
+
+def test_a_gap_stays_free_between_one_booking_and_the_next() -> None:
+    booked = [booking(1, 0, HOUR), booking(2, 3 * HOUR, 4 * HOUR)]
+    timeline = Timeline.of(snapshot(), booked, gap=MINUTE)
+    wanted = demand(cores=8, latest=DAY)
+    assert only(timeline, wanted).start == NOW + HOUR + MINUTE
+    assert only(timeline, demand(cores=8, duration=2 * HOUR - 2 * MINUTE, latest=DAY)).start == NOW + HOUR + MINUTE
+    assert only(timeline, demand(cores=8, duration=2 * HOUR - 119, latest=DAY)).start == NOW + 4 * HOUR + MINUTE
+    window = only(timeline, wanted)
+    assert window.end == window.start + HOUR
+    later = only(timeline.with_windows([window]), demand(cores=8, duration=10 * MINUTE, latest=DAY))
+    assert later.start == window.end + MINUTE
+
+
+def test_a_gap_stays_free_before_reservations_but_not_behind_jobs() -> None:
+    timeline = Timeline.of(snapshot(running=(job(HOUR),), reservations=(reservation(3 * HOUR, 4 * HOUR),)), gap=MINUTE)
+    assert only(timeline, demand(duration=2 * HOUR - MINUTE)).start == NOW + HOUR
+    assert found(timeline, demand(duration=2 * HOUR - MINUTE + 1)) == []
+
+
+def test_the_longest_window_leaves_the_gap_before_the_next_booking() -> None:
+    timeline = Timeline.of(snapshot(), [booking(1, 5 * HOUR, 6 * HOUR)], gap=MINUTE)
+    result = found(timeline, demand(duration=HOUR, latest=HOUR), offer_lifetime=0)
+    assert [each.duration for each in result if each.label == "longest"] == [5 * HOUR - MINUTE]
+
+
+def test_a_timeline_keeps_its_gap_whatever_changes() -> None:
+    timeline = Timeline.of(snapshot(), gap=MINUTE).with_bookings([booking(1, 0, HOUR)]).with_snapshot(snapshot())
+    assert timeline.free("n1", NOW + HOUR, NOW + HOUR + 60).cores == 0
+    assert timeline.free("n1", NOW + HOUR + 60, NOW + DAY).cores == 8
+    assert timeline.with_bookings(removed=[1]).free("n1", NOW, NOW + DAY).cores == 8
+
+
+def test_in_a_partition_without_a_time_limit_a_window_may_last_as_long_as_is_asked() -> None:
+    pools = (Partition(name="endless", nodes=("n1",), default=True),)
+    timeline = Timeline.of(snapshot(partitions=pools))
+    assert only(timeline, demand(duration=3000 * DAY)).duration == 3000 * DAY
+    assert "longest" not in dict(starts(found(timeline, demand())))
+    assert ("longest", 0) in starts(found(timeline, demand(), longest=DAY))
+
+
+def test_a_snapshot_whose_jobs_ended_long_ago_by_the_clock_is_believed_that_they_did() -> None:
+    timeline = Timeline.of(snapshot(taken=-30 * MINUTE, running=(job(-10 * MINUTE), job(20 * MINUTE, share(cores=1)))))
+    assert only(timeline, demand(cores=7)).start == NOW
+    assert only(timeline, demand(cores=8)).start == NOW + 20 * MINUTE

@@ -75,3 +75,57 @@ def test_another_kind_of_picture_is_refused_before_anything_is_done(trace: Path)
     result = CliRunner().invoke(replay, [str(trace), "--plot", "picture.png"])
     assert result.exit_code == 2
     assert "something.svg" in result.stderr
+
+
+_JOB = "{number} {submitted} {wait} 30 1 -1 -1 1 {limit} -1 1 1 1 -1 1 -1 -1 -1\n"
+
+
+def jobs(count: int, *, wait: int = 500, limit: int = 60) -> str:
+    return "".join(_JOB.format(number=number, submitted=10 * number, wait=wait, limit=limit) for number in range(count))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "none of its 0 jobs can be replayed"),
+        (b"; MaxProcs: 4\n", "none of its 0 jobs can be replayed"),
+        (bytes(range(128, 256)) * 40, "expected the 18 numbers of SWF"),
+        (b"\x1f\x8brubbish", "damaged"),
+        (gzip.compress(jobs(90).encode())[:-40], "damaged"),
+        (("; MaxProcs: 0\n" + jobs(1)).encode(), "give --processors"),
+        (("; MaxProcs: -5\n; MaxNodes: none\n" + jobs(1)).encode(), "give --processors"),
+        (("; MaxProcs: " + "9" * 5000 + "\n" + jobs(1)).encode(), "give --processors"),
+        (("; MaxProcs: 4\n" + jobs(1, limit=10**30)).encode(), "expected no number above 1e+11"),
+        (b"; MaxProcs: 4\n1 0 5 nan 1 -1 -1 1 60 -1 1 1 1 -1 1 -1 -1 -1\n", "not finite"),
+        (("; MaxProcs: 4\n" + jobs(1)).encode() + b"\x00\x00\n", "fields, expected"),
+    ],
+    ids=["empty", "header", "garbage", "no gzip", "cut", "zero", "negative", "endless", "limit", "nan", "nul"],
+)
+def test_an_odd_trace_is_an_error_in_one_line(content: bytes, words: str, tmp_path: Path) -> None:
+    odd = tmp_path / "odd.swf"
+    odd.write_bytes(content)
+    result = CliRunner().invoke(replay, [str(odd)])
+    assert result.exit_code == 1
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    assert words in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "; MaxProcs: 4\n" + "; Note: much\n" * 100_000 + jobs(30),
+        "\ufeff; MaxProcs: 4\n" + jobs(30),
+        ("; MaxProcs: 4\n" + jobs(30)).replace("\n", "\r\n"),
+        "; MaxProcs: 4\n; UnixStartTime: 99999999999999999999\n\n   \n" + jobs(30),
+        "; MaxProcs: 4\n" + jobs(30, limit=-1),
+    ],
+    ids=["long header", "byte order mark", "line ends of Windows", "a beginning in the far future", "no limits"],
+)
+def test_a_trace_that_is_a_little_odd_is_replayed_and_drawn(content: str, tmp_path: Path) -> None:
+    odd, plot = tmp_path / "odd.swf", tmp_path / "odd.svg"
+    odd.write_text(content, encoding="utf-8", newline="")
+    result = CliRunner().invoke(replay, [str(odd), "--plot", str(plot), "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["figures"]["jobs"] == 30
+    assert "polyline" in plot.read_text(encoding="utf-8")

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from ebhpc.model import Phase
+from ebhpc.model import MessageKind, Phase, message
 from ebhpc.store import (
     Booked,
     Changes,
+    Seen,
     Store,
     accept,
     book_offers,
@@ -20,6 +21,8 @@ from ebhpc.store import (
     get_offerset,
     live_bookings,
     moves_of,
+    publish_snapshot,
+    publish_trouble,
     reject,
     upgrade,
 )
@@ -39,6 +42,13 @@ def book(store: Store, owner: str, *offers, fits=lambda platform, changes: True,
     record = offerset(owner, offers)
     known = {one.platform: 0 for one in offers}
     return record, book_offers(store, record, offers, known, fits, now=now, **options)
+
+
+UNSEEN = {"tin": Seen(version=0, revision=0), "zinc": Seen(version=0, revision=0)}
+
+
+def never_asked(changes):
+    raise AssertionError(f"asked to plan again with {changes}")
 
 
 def phases(store: Store, uuid: str) -> list[Phase]:
@@ -203,22 +213,56 @@ def test_several_sets_are_booked_in_one_transaction_and_one_too_many_is_left_out
             (ada, []),
         ]
     ]
-    outcomes = book_together(
-        store, sets, {"tin": 0, "zinc": 0}, lambda platform, changes: True, now=NOW, most_outstanding=3
+    booked = book_together(
+        store, sets, UNSEEN, lambda platform, changes: True, never_asked, now=NOW, most_outstanding=3
     )
-    assert outcomes == [Booked.DONE, Booked.TOO_MANY, Booked.DONE, Booked.DONE, Booked.DONE]
-    booked = {one.uuid for number in (0, 2, 3) for one in sets[number][1]}
-    assert held_by(store) == booked
+    assert booked.outcomes == (Booked.DONE, Booked.TOO_MANY, Booked.DONE, Booked.DONE, Booked.DONE)
+    expected = {one.uuid for number in (0, 2, 3) for one in sets[number][1]}
+    assert held_by(store) == expected
     with store.read() as tx:
         assert get_offerset(tx, sets[1][0].uuid) is None
         assert get_offerset(tx, sets[4][0].uuid) is not None
 
 
-def test_several_sets_that_do_not_fit_together_are_not_booked_at_all(store):
+def test_what_was_booked_together_is_told_as_the_database_has_it(store):
+    owner = somebody(store)
+    sets = [(offerset(owner, offers), offers) for offers in ([offer(), offer("zinc")], [offer()])]
+    booked = book_together(
+        store, sets, UNSEEN, lambda platform, changes: True, never_asked, now=NOW, most_outstanding=9
+    )
+    with store.read() as tx:
+        for platform in ("tin", "zinc"):
+            stored = changes_since(tx, platform, 0)
+            assert stored.revision == booked.changes[platform].revision
+            assert stored.present == booked.added[platform]
+
+
+def test_sets_that_others_are_in_the_way_of_are_planned_again_under_the_lock(store):
     owner = somebody(store)
     sets = [(offerset(owner, offers), offers) for offers in ([offer()], [offer("zinc")])]
-    outcomes = book_together(
-        store, sets, {"tin": 0, "zinc": 0}, lambda platform, changes: platform == "tin", now=NOW, most_outstanding=9
+    others = [(offerset(owner, offers), offers) for offers in ([offer("zinc")], [])]
+    asked = []
+
+    def replan(changes):
+        asked.append(sorted(changes))
+        return others
+
+    booked = book_together(
+        store, sets, UNSEEN, lambda platform, changes: platform == "tin", replan, now=NOW, most_outstanding=9
     )
-    assert outcomes is None
+    assert asked == [["tin", "zinc"]]
+    assert booked.outcomes == (Booked.DONE, Booked.DONE)
+    assert held_by(store) == {others[0][1][0].uuid}
+
+
+@pytest.mark.parametrize("news", ["a newer snapshot", "no answer"])
+def test_nothing_is_booked_together_where_there_is_news_of_a_platform(store, news):
+    if news == "no answer":
+        publish_trouble(store, "tin", message(MessageKind.PLATFORM_UNAVAILABLE, "gone"), now=NOW)
+    else:
+        publish_snapshot(store, "tin", b"-", taken=NOW, now=NOW)
+    owner = somebody(store)
+    sets = [(offerset(owner, offers), offers) for offers in ([offer()], [offer("zinc")])]
+    fine = book_together(store, sets, UNSEEN, lambda platform, changes: True, never_asked, now=NOW, most_outstanding=9)
+    assert fine is None
     assert held_by(store) == set()

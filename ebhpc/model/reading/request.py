@@ -23,10 +23,10 @@ from ebhpc.model.messages import Message, MessageKind
 from ebhpc.model.reading.constraints import check_constraints
 from ebhpc.model.reading.executables import read_executable
 from ebhpc.model.reading.findings import Findings, RequestLimits
+from ebhpc.model.reading.quantities import Quantities
 from ebhpc.model.reading.references import Directory, mount, place_data, uuid_of
 from ebhpc.model.reading.resources import (
     MIB_PER_GIB,
-    Quantities,
     check_mount_points,
     read_compute,
     read_data,
@@ -74,12 +74,18 @@ def read_request(
         return Reading(problems=tuple(findings.problems))
     quantities = parts.quantities
     demand = Demand(
-        least=Shape(cores=quantities.cores, memory=quantities.memory * MIB_PER_GIB),
+        least=Shape(cores=quantities.cores, memory=quantities.memory * MIB_PER_GIB, devices=dict(quantities.devices)),
         most_cores=quantities.most_cores,
         most_memory=None if quantities.most_memory is None else quantities.most_memory * MIB_PER_GIB,
+        most_devices=dict(quantities.most_devices),
         duration=duration,
         earliest=earliest,
         latest=latest,
+        nodes=quantities.nodes,
+        features=quantities.features,
+        partition=quantities.partition,
+        licences=dict(quantities.licences),
+        exclusive=quantities.exclusive,
     )
     request = Request(
         document=document,

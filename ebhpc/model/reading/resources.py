@@ -1,13 +1,13 @@
-"""What the standard's compute, storage, volumes and data must say; the quantities of a request."""
+"""What compute, storage, volumes and data must say."""
 
 from __future__ import annotations
 
 import posixpath
 from collections.abc import Sequence
 
-from msgspec import Struct
 from msgspec.structs import replace
 
+from ebhpc.model.cluster import ClusterCompute
 from ebhpc.model.elements import (
     Compute,
     Data,
@@ -25,20 +25,13 @@ from ebhpc.model.elements import (
     VolumeMount,
 )
 from ebhpc.model.messages import MessageKind
-from ebhpc.model.reading.findings import LARGEST, Findings
+from ebhpc.model.reading.cluster import read_cluster
+from ebhpc.model.reading.findings import Findings
+from ebhpc.model.reading.quantities import Quantities, at_least_one, read_range
 from ebhpc.model.structure import shown
 
 GIB = 2**30
 MIB_PER_GIB = 1024
-
-
-class Quantities(Struct, frozen=True, kw_only=True):
-    """Cores and memory (GiB) that a compute element asks for; ``most_…`` None: no upper bound."""
-
-    cores: int = 1
-    most_cores: int | None = 1
-    memory: int = 1
-    most_memory: int | None = 1
 
 
 def read_compute(compute: Compute, findings: Findings) -> tuple[Compute, Quantities]:
@@ -47,33 +40,13 @@ def read_compute(compute: Compute, findings: Findings) -> tuple[Compute, Quantit
     A plugin's kind is read by its properties ``cores`` and ``memory``, if it has them as Ranges; without them
     it counts as one core and one GiB, and its platform has to look at the element itself.
     """
-    cores, most_cores, cores_range = _at_least_one(compute, "cores", findings)
-    memory, most_memory, memory_range = _at_least_one(compute, "memory", findings)
+    if isinstance(compute, ClusterCompute):
+        return read_cluster(compute, findings)
+    cores, most_cores, cores_range = at_least_one(compute, "cores", findings)
+    memory, most_memory, memory_range = at_least_one(compute, "memory", findings)
     if isinstance(compute, SimpleCompute):
         compute = replace(compute, cores=cores_range, memory=memory_range)
     return compute, Quantities(cores=cores, most_cores=most_cores, memory=memory, most_memory=most_memory)
-
-
-def _at_least_one(compute: Compute, field: str, findings: Findings) -> tuple[int, int | None, Range]:
-    wanted = getattr(compute, field, None)
-    if not isinstance(wanted, Range) or (wanted.min is None and wanted.max is None):
-        return 1, 1, Range(min=1, max=1)
-    read = read_range(wanted, f"/compute/{field}", findings)
-    least = read.min or 1
-    return least, read.max, Range(min=least, max=read.max)
-
-
-def read_range(wanted: Range, path: str, findings: Findings) -> Range:
-    """Return a range of counts or GiB; a maximum beyond LARGEST is lowered to it: no platform has more."""
-    least, most = wanted.min, wanted.max
-    for field, value in (("min", least), ("max", most)):
-        if value is not None and value < 1:
-            findings.invalid(f"{path}/{field}", value, "1 or more")
-    if least is not None and least > LARGEST:
-        findings.invalid(f"{path}/min", least, f"at most {LARGEST}")
-    elif least is not None and most is not None and least > most >= 1:
-        findings.invalid(f"{path}/min", least, f"at most {most}, which {path}/max says")
-    return Range(min=least, max=None if most is None else min(most, LARGEST))
 
 
 def read_storage(storage: Storage, path: str, findings: Findings) -> Storage:

@@ -8,23 +8,28 @@ learned from the promises made. Nothing is ever learned before it has happened.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections import deque
+from collections.abc import Collection, Hashable, Iterable
 
 import numpy as np
 from msgspec import Struct
 
 from ebhpc.planning.queue.calibration import TAIL, Levels
 from ebhpc.planning.queue.forest import Forest
+from ebhpc.planning.queue.grid import GRID
 from ebhpc.planning.queue.placement import Floats
 from ebhpc.planning.queue.runtimes import Asked, RunTimes
-from ebhpc.planning.queue.simulation import Outlook, look_out
+from ebhpc.planning.queue.simulation import Simulated, look_out
 from ebhpc.planning.queue.state import QueueState
 
 SAMPLES = 48
 """Simulations for one question."""
 
-_FULLY_SIMULATED, _FEWEST_SAMPLES = 60, 9
-"""Of a queue with more waiting jobs there are fewer simulations: one costs as the square of their number."""
+_FULLY_SIMULATED, _FEWEST_SAMPLES = 1000, 16
+"""Of a queue with more waiting jobs there are fewer simulations."""
+
+_ROOM = 6_000_000
+"""So many numbers the simulation's profiles may have; with many pools and marks there are fewer samples."""
 
 CONFIDENCE = 1 - 2 * TAIL
 """The probability with which a start is promised to lie in the interval."""
@@ -34,6 +39,10 @@ MINUTE = 60
 
 _DAY, _WEEK = 86_400, 604_800
 _REMEMBERED = 6000
+_MOST_RECENT = 2000
+"""So many users' last starts are kept in mind."""
+
+_MOST_OUTCOMES = 1000
 _DOUBT = 60.0
 """So many starts as have to be known before they weigh as much as the simulation alone."""
 
@@ -61,7 +70,9 @@ class Expectation(Struct, frozen=True, kw_only=True):
     known: int = 0
 
 
-class _Promise(Struct):
+class Promise(Struct):
+    """What was expected of a job, and all that is needed to learn from it when it starts."""
+
     made: int
     features: Floats
     scale: float
@@ -69,6 +80,35 @@ class _Promise(Struct):
     expectation: Expectation
     user: Hashable
     settled: bool = False
+
+
+class Outcome(Struct, frozen=True, array_like=True):
+    """A start that was expected ``earliest``, ``median``, ``latest`` and ``planned`` seconds after ``made`` (POSIX
+    seconds), and came after ``wait`` seconds.
+    """
+
+    made: int
+    wait: int
+    earliest: int
+    median: int
+    latest: int
+    planned: int
+
+
+class Distribution(Struct, frozen=True):
+    """When a job will start: logarithms of waits (seconds, and a minute more), and their weights."""
+
+    logarithms: Floats
+    weights: Floats
+
+    def quantiles(self, levels: Floats) -> Floats:
+        """Return the waits at these levels, in seconds."""
+        return _quantiles(self.logarithms, self.weights, levels)
+
+    def by(self, seconds: float) -> float:
+        """Return the probability that the wait is at most so many seconds."""
+        inside = self.logarithms <= np.log(max(seconds, 0.0) + MINUTE) + 1e-9
+        return float(self.weights[inside].sum() / self.weights.sum())
 
 
 class NeverStartsError(ValueError):
@@ -83,38 +123,45 @@ class StartEstimator:
     """
 
     __slots__ = (
-        "_forest",
-        "_promises",
-        "_recent",
-        "_scores",
-        "_shift",
-        "_shifts",
         "_tables",
-        "_waits",
+        "finished",
+        "forest",
         "levels",
+        "outcomes",
+        "promises",
+        "recent",
         "run_times",
+        "scores",
         "seed",
+        "shift",
+        "shifts",
+        "waits",
     )
 
-    def __init__(self, *, seed: int = 0, remembered: int = _REMEMBERED) -> None:
+    def __init__(self, *, seed: int = 0, remembered: int = _REMEMBERED, begun: int = 0) -> None:
+        """``begun``: how many starts another, of whom this one takes over, has learned from."""
         self.run_times = RunTimes()
         self.levels = Levels()
         self.seed = seed
-        self._forest = Forest(len(_FEATURES), remembered, np.random.default_rng(seed))
+        self.forest = Forest(len(_FEATURES), remembered, np.random.default_rng((seed, begun) if begun else seed))
         # Of each case that the forest remembers, by its place: the logarithm of the wait, and of the wait over
         # the simulated one
-        self._waits: Floats = np.zeros(remembered)
-        self._shifts: Floats = np.zeros(remembered)
-        self._scores: Floats = np.zeros(len(_LEANINGS))
-        self._promises: dict[str, _Promise] = {}
-        self._tables: dict[str, Floats] = {}
-        self._recent: dict[Hashable, float] = {}
-        self._shift = 0.0
+        self.waits: Floats = np.zeros(remembered)
+        self.shifts: Floats = np.zeros(remembered)
+        self.scores: Floats = np.zeros(len(_LEANINGS))
+        self.promises: dict[str, Promise] = {}
+        self.recent: dict[Hashable, float] = {}
+        self.shift = 0.0
+        self.finished: dict[str, None] = {}
+        """ids of the jobs that were seen to end, the last ones: each is learned from once"""
+        self.outcomes: deque[Outcome] = deque(maxlen=_MOST_OUTCOMES)
+        """of the last starts that were foreseen or came more than a minute ahead"""
+        self._tables: dict[str, tuple[Asked, Floats]] = {}
 
     @property
     def known(self) -> int:
         """How many starts have been learned from."""
-        return self._forest.count
+        return self.forest.count
 
     def ended(self, id: str, asked: Asked, seconds: float) -> None:
         """Learn how long a job ran."""
@@ -124,23 +171,30 @@ class StartEstimator:
     def gone(self, id: str) -> None:
         """Forget a job that will never start or whose end nobody will tell."""
         self._tables.pop(id, None)
-        self._promises.pop(id, None)
+        self.promises.pop(id, None)
 
     def started(self, id: str, at: int) -> None:
         """Learn that a job started at an instant (POSIX seconds)."""
-        promise = self._promises.pop(id, None)
+        promise = self.promises.pop(id, None)
         if promise is None:
             return
         wait = max(at - promise.made, 0)
         self._settle(promise, wait, started=True)
-        self._scores = _FADING * self._scores + _scored(promise.intervals, wait)
+        self.scores = _FADING * self.scores + _scored(promise.intervals, wait)
         logarithm = float(np.log(wait + MINUTE))
         shift = logarithm - float(np.log(promise.scale))
-        place = self._forest.learn(promise.features, shift)
-        self._shifts[place], self._waits[place] = shift, logarithm
-        self._shift += 0.1 * (shift - self._shift)
-        before = self._recent.get(promise.user, 0.0)
-        self._recent[promise.user] = before + 0.5 * (shift - before)
+        place = self.forest.learn(promise.features, shift)
+        self.shifts[place], self.waits[place] = shift, logarithm
+        self.shift += 0.1 * (shift - self.shift)
+        before = self.recent.pop(promise.user, 0.0)
+        self.recent[promise.user] = before + 0.5 * (shift - before)
+        if len(self.recent) > _MOST_RECENT:
+            del self.recent[next(iter(self.recent))]
+        made, expected = promise.made, promise.expectation
+        if max(wait, expected.median, expected.planned) > MINUTE:
+            self.outcomes.append(
+                Outcome(made, wait, expected.earliest, expected.median, expected.latest, expected.planned)
+            )
 
     def expect(self, state: QueueState, index: int = -1) -> Expectation:
         """Return when the waiting job at ``index`` will start.
@@ -148,47 +202,57 @@ class StartEstimator:
         Raises:
             NeverStartsError: it needs more than there ever will be.
         """
-        outlook = self._outlook(state)
+        outlook = self.simulate(state)
         id = state.waiting[index].id
-        if id not in self._promises:
+        if id not in self.promises:
             self._tables.pop(id, None)
         return self._expect(state, outlook, index)[0]
 
     def promise(self, state: QueueState, index: int = -1) -> Expectation:
         """Answer as :meth:`expect` does, and remember the answer until :meth:`started` tells the truth."""
-        expectation, promise = self._expect(state, self._outlook(state), index)
-        self._promises[state.waiting[index].id] = promise
+        expectation, promise = self._expect(state, self.simulate(state), index)
+        self.promises[state.waiting[index].id] = promise
         return expectation
 
     def promise_all(self, state: QueueState, indices: Iterable[int]) -> list[Expectation | None]:
         """Promise the starts of several waiting jobs from one simulation; None for one that never starts."""
-        outlook = self._outlook(state)
+        return self.promise_from(state, self.simulate(state), indices)
+
+    def promise_from(self, state: QueueState, simulated: Simulated, indices: Iterable[int]) -> list[Expectation | None]:
+        """Promise as :meth:`promise_all` does, from a simulation that there is."""
         answers: list[Expectation | None] = []
         for index in indices:
             try:
-                expectation, self._promises[state.waiting[index].id] = self._expect(state, outlook, index)
+                expectation, self.promises[state.waiting[index].id] = self._expect(state, simulated, index)
             except NeverStartsError:
                 answers.append(None)
             else:
                 answers.append(expectation)
         return answers
 
+    def expect_from(self, state: QueueState, simulated: Simulated, index: int) -> Expectation | None:
+        """Return when the waiting job at ``index`` will start, from a simulation that there is; None: never."""
+        try:
+            return self._expect(state, simulated, index)[0]
+        except NeverStartsError:
+            return None
+
     def promised(self, id: str) -> Expectation | None:
         """Return what was promised to a job that has not started yet."""
-        promise = self._promises.get(id)
+        promise = self.promises.get(id)
         return promise.expectation if promise else None
 
     def waiting(self, now: int) -> None:
         """Learn that all that has been promised a start still waits: a promise that is broken counts at once."""
-        for promise in self._promises.values():
+        for promise in self.promises.values():
             if not promise.settled and now - promise.made > promise.expectation.latest:
                 self._settle(promise, now - promise.made, started=False)
 
     def known_jobs(self) -> set[str]:
         """Return the ids of the jobs of which something is kept: promises not yet settled, and run times."""
-        return {*self._tables, *self._promises}
+        return {*self._tables, *self.promises}
 
-    def _settle(self, promise: _Promise, wait: float, *, started: bool) -> None:
+    def _settle(self, promise: Promise, wait: float, *, started: bool) -> None:
         expectation = promise.expectation
         # An immediate start foreseen as such teaches nothing: it would only hide what is wrong with the others
         if not promise.settled and max(wait, expectation.median) > MINUTE:
@@ -197,63 +261,89 @@ class StartEstimator:
             )
         promise.settled = True
 
-    def _outlook(self, state: QueueState) -> Outlook:
+    def simulate(self, state: QueueState, *, marks: Collection[int] = ()) -> Simulated:
+        """Simulate the queue; ``marks`` as in :func:`~ebhpc.planning.queue.simulation.look_out`."""
+        alike: dict[Asked, Floats] = {}
+        tables: dict[str, Floats] = {}
         for id, asked in state.asked():
-            if id not in self._tables:
-                self._tables[id] = self.run_times.quantiles(asked)
+            known = self._tables.get(id)
+            # Somebody may have given it another limit since
+            if known is None or known[0] != asked:
+                if asked not in alike:
+                    alike[asked] = self.run_times.quantiles(asked)
+                known = self._tables[id] = asked, alike[asked]
+            tables[id] = known[1]
         random = np.random.default_rng((self.seed, abs(state.now), len(state.running), len(state.waiting)))
         samples = max(SAMPLES * _FULLY_SIMULATED // max(len(state.waiting), _FULLY_SIMULATED), _FEWEST_SAMPLES)
-        return look_out(state, self._tables, samples, random)
+        room = _ROOM // (len(GRID) * max(len(state.capacity), 1) * (len(marks) + 1))
+        return look_out(state, tables, max(min(samples, room), _FEWEST_SAMPLES // 2), random, marks=marks)
 
-    def _expect(self, state: QueueState, outlook: Outlook, index: int) -> tuple[Expectation, _Promise]:
+    def _expect(self, state: QueueState, outlook: Simulated, index: int) -> tuple[Expectation, Promise]:
         index %= len(state.waiting)
+        job = state.waiting[index]
         simulated = outlook.simulated[:, index]
         planned = float(outlook.planned[index])
+        situation = _situation(state, outlook, index)
         if not np.isfinite(planned) or not np.isfinite(simulated[-1]):
-            raise NeverStartsError(f"job {state.waiting[index].id} needs more than there ever will be")
-        job = state.waiting[index]
+            raise NeverStartsError(f"job {job.id} needs more than there ever will be")
+        features, scale = self._features(simulated, planned, situation, job.asked.user)
+        median, intervals, _ = self._percentiles(np.log(simulated + MINUTE), scale, features)
+        expectation = self._expectation(median, intervals, planned)
+        return expectation, Promise(state.now, features, scale, intervals, expectation, job.asked.user)
+
+    def foresee(
+        self, simulated: Floats, planned: float, situation: tuple[float, ...], user: Hashable
+    ) -> tuple[Expectation, Distribution]:
+        """Return when a job will start whose ``simulated`` waits (seconds, ascending) and ``situation`` are known.
+
+        Raises:
+            NeverStartsError: it needs more than there ever will be.
+        """
+        if not np.isfinite(planned) or not np.isfinite(simulated[-1]):
+            raise NeverStartsError("it needs more than there ever will be")
+        features, scale = self._features(simulated, planned, situation, user)
+        median, intervals, distribution = self._percentiles(np.log(simulated + MINUTE), scale, features)
+        return self._expectation(median, intervals, planned), distribution
+
+    def _features(
+        self, simulated: Floats, planned: float, situation: tuple[float, ...], user: Hashable
+    ) -> tuple[Floats, float]:
         low, middle, high = simulated[[len(simulated) // 10, len(simulated) // 2, len(simulated) * 9 // 10]].tolist()
         scale = middle + MINUTE
-        features = np.array(
-            [
-                np.log(low + MINUTE),
-                np.log(scale),
-                np.log(high + MINUTE),
-                np.log(planned + MINUTE),
-                *_situation(state, outlook, index),
-                self._recent.get(job.asked.user, 0.0),
-                self._shift,
-            ]
-        )
-        median, intervals = self._percentiles(np.log(simulated + MINUTE), scale, features)
-        earliest, latest = intervals[self._scores.argmin()].tolist()
-        expectation = Expectation(
+        logarithms = np.log(np.array([low + MINUTE, scale, high + MINUTE, planned + MINUTE]))
+        return np.array([*logarithms, *situation, self.recent.get(user, 0.0), self.shift]), scale
+
+    def _expectation(self, median: float, intervals: Floats, planned: float) -> Expectation:
+        earliest, latest = intervals[self.scores.argmin()].tolist()
+        return Expectation(
             earliest=int(min(earliest, median) // MINUTE) * MINUTE,
             median=round(median),
             latest=-int(-max(latest, median) // MINUTE) * MINUTE,
             planned=round(planned),
             known=self.known,
         )
-        return expectation, _Promise(state.now, features, scale, intervals, expectation, job.asked.user)
 
-    def _percentiles(self, simulated: Floats, scale: float, features: Floats) -> tuple[float, Floats]:
-        """Return the median, and for each leaning the interval's beginning and end; in seconds.
+    def _percentiles(self, simulated: Floats, scale: float, features: Floats) -> tuple[float, Floats, Distribution]:
+        """Return the median, for each leaning the interval's beginning and end (seconds), and the distribution.
 
         ``simulated`` are the logarithms of the simulated waits. They count beside past cases, less and less.
         """
         levels = np.array([self.levels.before, 1.0 - self.levels.after])
         weights = np.full(len(simulated), 1.0 / len(simulated))
-        if not self._forest.grown:
-            median = float(_quantiles(simulated, weights, np.array([0.5]))[0])
-            return median, np.tile(_quantiles(simulated, weights, levels), (len(_LEANINGS), 1))
-        past = self._forest.weights(features)
+        if not self.forest.grown:
+            alone = Distribution(simulated, weights)
+            median = float(alone.quantiles(np.array([0.5]))[0])
+            return median, np.tile(alone.quantiles(levels), (len(_LEANINGS), 1)), alone
+        past = self.forest.weights(features)
         trust = self.known / (self.known + _DOUBT)
         used = np.flatnonzero(past)
         weights = np.concatenate([weights * (1.0 - trust), past[used] * trust])
-        corrected = self._shifts[used] + np.log(scale)
+        corrected = self.shifts[used] + np.log(scale)
         median = float(_quantiles(np.concatenate([simulated, corrected]), weights, np.array([0.5]))[0])
-        leant = [corrected + leaning * (self._waits[used] - corrected) for leaning in _LEANINGS]
-        return median, np.array([_quantiles(np.concatenate([simulated, each]), weights, levels) for each in leant])
+        leant = [corrected + leaning * (self.waits[used] - corrected) for leaning in _LEANINGS]
+        found = [Distribution(np.concatenate([simulated, each]), weights) for each in leant]
+        intervals = np.array([each.quantiles(levels) for each in found])
+        return median, intervals, found[int(self.scores.argmin())]
 
 
 def _scored(intervals: Floats, wait: float) -> Floats:
@@ -280,24 +370,52 @@ _FEATURES = (
 )  # fmt: skip
 
 
-def _situation(state: QueueState, outlook: Outlook, index: int) -> tuple[float, ...]:
-    """Tell what the job is like and what stands before it, in numbers that mean the same on any machine."""
+def _situation(state: QueueState, outlook: Simulated, index: int) -> tuple[float, ...]:
     job = state.waiting[index]
-    capacity = np.maximum(state.capacity, 1.0)
-    size = float((np.array(job.needs) / capacity).max())
-    wanted = np.array(job.needs) > 0
-    free = float((state.free / capacity)[wanted].min()) if wanted.any() else 1.0
+    return situation(
+        needs=np.array(job.needs),
+        limit=job.asked.limit,
+        capacity=state.capacity,
+        free=state.free,
+        place=index,
+        running=len(state.running),
+        work_running=outlook.running,
+        work_waiting=float(outlook.waiting[index]),
+        now=state.now,
+    )
+
+
+def situation(
+    *,
+    needs: Floats,
+    limit: int,
+    capacity: Floats,
+    free: Floats,
+    place: int,
+    running: int,
+    work_running: float,
+    work_waiting: float,
+    now: int,
+) -> tuple[float, ...]:
+    """Tell what a job is like and what stands before it, in numbers that mean the same on any machine.
+
+    ``work_running`` and ``work_waiting`` (with the job's own) as in ``Simulated``.
+    """
+    capacity = np.maximum(capacity, 1.0)
+    size = float((needs / capacity).max())
+    wanted = needs > 0
+    idle = float((free / capacity)[wanted].min()) if wanted.any() else 1.0
     return (
         size,
-        free,
-        size - free,
-        float(index),
-        float(len(state.running)),
-        float(np.log(outlook.running + MINUTE)),
-        float(np.log(outlook.waiting[index] + MINUTE)),
-        float(np.log(max(job.asked.limit, 1))),
-        float(np.log(max(job.asked.limit * size, 1.0))),
-        (state.now % _DAY) / 3600,
+        idle,
+        size - idle,
+        float(place),
+        float(running),
+        float(np.log(work_running + MINUTE)),
+        float(np.log(work_waiting + MINUTE)),
+        float(np.log(max(limit, 1))),
+        float(np.log(max(limit * size, 1.0))),
+        (now % _DAY) / 3600,
         # The first of January 1970 was a Thursday; where a week begins is all the same to a tree
-        float(state.now % _WEEK // _DAY),
+        float(now % _WEEK // _DAY),
     )

@@ -9,11 +9,19 @@ from msgspec import Struct
 from ebhpc.model.sessions import Demand
 from ebhpc.planning.booking import Booking
 from ebhpc.planning.queue.estimator import CONFIDENCE, NeverStartsError, StartEstimator
-from ebhpc.planning.queue.platform_queue import asked_of_finished, queue_of
-from ebhpc.planning.snapshot import Snapshot
+from ebhpc.planning.queue.forecast import Forecast, forecast_of, marks_of
+from ebhpc.planning.queue.platform_queue import asked_of_finished, platform_queue, queue_of
+from ebhpc.planning.queue.state import QueueState
+from ebhpc.planning.snapshot import FinishedJob, Snapshot
 
 _MOST_PROMISES = 200
-"""So many new jobs' starts are promised at one look: of more, the first."""
+"""So many new jobs' starts are promised at one look."""
+
+_MOST_OPEN = 2000
+"""So many promises are open at the same time."""
+
+_MOST_FINISHED = 10_000
+"""So many ids of jobs that have ended are kept in mind, so that each counts once."""
 
 
 class ExpectedStart(Struct, frozen=True, kw_only=True):
@@ -72,20 +80,59 @@ def observe(estimator: StartEstimator, snapshot: Snapshot) -> None:
 
     Call it with each snapshot once, in their order.
     """
+    learn(estimator, snapshot)
+    state, _ = queue_of(snapshot)
+    new = _new(estimator, state)
+    if new:
+        estimator.promise_all(state, new)
+
+
+def look(
+    estimator: StartEstimator,
+    snapshot: Snapshot,
+    *,
+    ended: Iterable[FinishedJob] = (),
+    bookings: Iterable[Booking] = (),
+) -> Forecast:
+    """Learn from a new snapshot as :func:`observe` does, and return the forecast for those who ask until the next.
+
+    ``ended`` are jobs that ended in snapshots that were left out. What is in both, or was told before, counts once.
+    """
+    learn(estimator, snapshot, ended=ended)
+    queue = platform_queue(snapshot, bookings=bookings)
+    marks = marks_of(queue, snapshot)
+    simulated = estimator.simulate(queue.state, marks=marks)
+    estimator.promise_from(queue.state, simulated, _new(estimator, queue.state))
+    return forecast_of(snapshot, queue, simulated, estimator, marks)
+
+
+def learn(estimator: StartEstimator, snapshot: Snapshot, *, ended: Iterable[FinishedJob] = ()) -> None:
+    """Learn what started and ended since the last snapshot; promise nothing."""
     running = {job.id for job in snapshot.running}
     waiting = {job.id for job in snapshot.waiting}
-    for job in sorted(snapshot.finished, key=lambda job: job.ended):
+    finished = {job.id: job for job in (*ended, *snapshot.finished)}
+    for job in sorted(finished.values(), key=lambda job: job.ended):
+        if job.id in estimator.finished:
+            continue
+        estimator.finished[job.id] = None
         if job.started > 0:
             estimator.started(job.id, job.started)
             estimator.ended(job.id, asked_of_finished(job), job.ended - job.started)
         else:
             estimator.gone(job.id)
+    while len(estimator.finished) > _MOST_FINISHED:
+        del estimator.finished[next(iter(estimator.finished))]
     for started in snapshot.running:
         estimator.started(started.id, started.started)
     for id in estimator.known_jobs() - running - waiting:
         estimator.gone(id)
     estimator.waiting(snapshot.taken)
-    state, _ = queue_of(snapshot)
+
+
+def _new(estimator: StartEstimator, state: QueueState) -> list[int]:
+    """Return the places of jobs to which a start is to be promised: of many, some from the whole queue."""
+    room = min(_MOST_PROMISES, _MOST_OPEN - len(estimator.promises))
     new = [place for place, job in enumerate(state.waiting) if estimator.promised(job.id) is None]
-    if new:
-        estimator.promise_all(state, new[:_MOST_PROMISES])
+    if len(new) <= room:
+        return new
+    return [new[number * len(new) // room] for number in range(room)] if room > 0 else []

@@ -9,6 +9,8 @@ a time, and each new case goes into its leaves at once, so that the forest follo
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,6 +28,23 @@ _FIRST = 60
 """Cases before the first trees are grown."""
 
 _NODES = 2**_DEPTH
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kept:
+    """What a forest remembers: how far it has come, its cases, and of its trees (``tree``, ``node``) the cuts."""
+
+    count: int
+    place: int
+    since: int
+    oldest: int
+    features: NDArray[np.float32]
+    targets: Floats
+    leaves: NDArray[np.uint16]
+    tree: NDArray[np.uint8]
+    node: NDArray[np.uint16]
+    split: NDArray[np.uint8]
+    cuts: Floats
 
 
 class Forest:
@@ -54,6 +73,49 @@ class Forest:
         self._random = random
         self._next = self._since = self._oldest = 0
         self.count = 0
+
+    def kept(self) -> Kept:
+        """Return what it remembers, to go on later."""
+        known = min(self.count, len(self._targets))
+        used = [np.flatnonzero(split >= 0) for split in self._split]
+        tree = np.repeat(np.arange(_TREES), [len(nodes) for nodes in used])
+        node = np.concatenate(used)
+        return Kept(
+            count=self.count,
+            place=self._next,
+            since=self._since,
+            oldest=self._oldest,
+            features=self._features[:known].astype(np.float32),
+            targets=self._targets[:known].copy(),
+            leaves=self._leaves[:, :known].astype(np.uint16),
+            tree=tree.astype(np.uint8),
+            node=node.astype(np.uint16),
+            split=self._split[tree, node].astype(np.uint8),
+            cuts=self._cuts[tree, node],
+        )
+
+    def go_on(self, kept: Kept) -> None:
+        """Go on from what another has remembered, which had the same shape.
+
+        Raises:
+            ValueError: it does not fit.
+        """
+        known = min(kept.count, len(self._targets))
+        if (
+            kept.features.shape != (known, self._features.shape[1])
+            or kept.targets.shape != (known,)
+            or kept.leaves.shape != (_TREES, known)
+            or not 0 <= kept.place < len(self._targets)
+            or not len(kept.tree) == len(kept.node) == len(kept.split) == len(kept.cuts)
+            or (len(kept.tree) and (kept.tree.max() >= _TREES or kept.node.max() >= _NODES))
+            or (len(kept.split) and kept.split.max() >= self._features.shape[1])
+        ):
+            raise ValueError("another kind of forest")
+        self.count, self._next, self._since, self._oldest = kept.count, kept.place, kept.since, kept.oldest
+        self._features[:known], self._targets[:known] = kept.features, kept.targets
+        self._leaves[:, :known] = kept.leaves
+        self._split[kept.tree, kept.node] = kept.split
+        self._cuts[kept.tree, kept.node] = kept.cuts
 
     @property
     def grown(self) -> bool:

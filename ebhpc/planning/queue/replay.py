@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from ebhpc.planning.queue.estimator import NeverStartsError, StartEstimator
 from ebhpc.planning.queue.runtimes import Asked
+from ebhpc.planning.queue.simulation import plan_on_limits
 from ebhpc.planning.queue.state import QueueState, Runs, Waits
 from ebhpc.planning.queue.swf import TracedJob
 
@@ -109,7 +110,7 @@ class Replay:
                 number=job.number,
                 submitted=now,
                 wait=job.wait,
-                planned=answer.planned,
+                planned=round(float(plan_on_limits(state)[-1])),
                 earliest=answer.earliest,
                 median=answer.median,
                 latest=answer.latest,

@@ -13,7 +13,7 @@ and Feitelson, 2001).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 
 import numpy as np
 from msgspec import Struct
@@ -25,6 +25,9 @@ STEPS = 64
 
 _GRID = (np.arange(STEPS) + 0.5) / STEPS
 _REMEMBERED = 40
+_MOST_KINDS = 12_000
+"""So many kinds of jobs are remembered: of more, those that ended last."""
+
 _PRIOR = (*(np.arange(15) / 15 + 1 / 30).tolist(), 1.0, 1.0, 1.0, 1.0, 1.0)
 _LONGEST = 1.05
 """Run times above the limit by more than the batch system's grace tell of its clock, not of the job."""
@@ -46,19 +49,34 @@ class Asked(Struct, frozen=True, kw_only=True):
 class RunTimes:
     """Distributions of run time, learned from the jobs that ended, in the order in which they did."""
 
-    __slots__ = ("_known", "_longest", "ended")
+    __slots__ = ("ended", "known")
 
     def __init__(self) -> None:
-        self._known: dict[Hashable, deque[float]] = {}
-        self._longest = 0
+        self.known: dict[Hashable, deque[float]] = {}
+        """the last ratios of run time to limit of each kind of job, the kinds in the order of their last end"""
         self.ended = 0
 
     def end(self, asked: Asked, seconds: float) -> None:
         """Learn that a job ran for so many seconds."""
         ratio = min(max(seconds, 0.0) / max(asked.limit, 1), _LONGEST)
         for kind, _ in _kinds(asked):
-            self._known.setdefault(kind, deque(maxlen=_REMEMBERED)).append(ratio)
+            ratios = self.known.pop(kind, None)
+            if ratios is None:
+                ratios = deque(maxlen=_REMEMBERED)
+            ratios.append(ratio)
+            self.known[kind] = ratios
+        while len(self.known) > _MOST_KINDS:
+            del self.known[next(iter(self.known))]
         self.ended += 1
+
+    def remember(self, kind: Hashable, ratios: Iterable[float]) -> None:
+        """Take over what was known of a kind of jobs."""
+        self.known[kind] = deque(ratios, maxlen=_REMEMBERED)
+
+    def mean_ratio(self, user: Hashable) -> float:
+        """Return the mean of run time over limit: of a user's last jobs, else of all; else a half."""
+        ratios = self.known.get(("user", user)) or self.known.get("all")
+        return sum(ratios) / len(ratios) if ratios else 0.5
 
     def quantiles(self, asked: Asked) -> Floats:
         """Return the run time's quantiles (seconds) at the STEPS probabilities (i + ½) / STEPS, ascending."""
@@ -66,7 +84,7 @@ class RunTimes:
         ratios: list[float] = []
         weights: list[float] = []
         for kind, doubt in _kinds(asked):
-            known = self._known.get(kind)
+            known = self.known.get(kind)
             if known:
                 share = left * len(known) / (len(known) + doubt)
                 ratios.extend(known)

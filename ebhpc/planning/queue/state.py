@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from msgspec import Struct
 
+from ebhpc.planning.queue.grid import Group
 from ebhpc.planning.queue.placement import Floats
 from ebhpc.planning.queue.runtimes import Asked
 
@@ -22,7 +23,11 @@ class Runs(Struct, frozen=True, kw_only=True):
 
 
 class Waits(Struct, frozen=True, kw_only=True):
-    """A job that waits: what must be free for it to start, what it then occupies; ``begin``: not before."""
+    """A job that waits: what must be free for it to start, what it then occupies; ``begin``: not before.
+
+    ``groups``: it is looked at only among the first so many that wait of each; ``head_of``: whose first waiting job
+    it can be, where with EASY backfill only the first is planned.
+    """
 
     id: str
     asked: Asked
@@ -30,6 +35,8 @@ class Waits(Struct, frozen=True, kw_only=True):
     needs: tuple[float, ...]
     takes: tuple[float, ...]
     begin: int | None = None
+    groups: tuple[Group, ...] = ()
+    head_of: Hashable = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +45,8 @@ class QueueState:
 
     ``capacity`` and ``free`` have shape ``(quantities,)``; ``free`` is what nobody has now. ``waiting`` stands in the
     scheduler's order. ``known_times`` (seconds from now, ``(changes,)``) and ``known_amounts`` (``(changes,
-    quantities)``) tell what becomes free or is taken at known times, as by reservations.
+    quantities)``) tell what becomes free or is taken at known times, as by reservations. ``easy``: the scheduler plans
+    the first waiting job of each partition only.
     """
 
     now: int
@@ -48,6 +56,7 @@ class QueueState:
     waiting: tuple[Waits, ...]
     known_times: Floats = field(default_factory=lambda: np.zeros(0))
     known_amounts: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+    easy: bool = False
 
     def asked(self) -> Iterator[tuple[str, Asked]]:
         """Yield the id of each job, and what it asked for."""

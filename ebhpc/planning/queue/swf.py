@@ -23,7 +23,15 @@ from msgspec import Struct
 FIELDS = 18
 """How many numbers a line has."""
 
+_LARGEST = 10**11
+"""No time of a job, in seconds, and no other number of its line is greater."""
+
+_LARGEST_MACHINE = 10**9
+
 _GZIP = b"\x1f\x8b"
+_BYTE_ORDER_MARK = "\xef\xbb\xbf"
+"""As it reads in Latin-1."""
+
 _PARTIAL = frozenset({2, 3, 4})
 """Status of a part of a job that was checkpointed or swapped out; the line of the whole job has 0 or 1."""
 
@@ -87,13 +95,17 @@ class Trace:
 
     @property
     def processors(self) -> int | None:
-        """How many processors the machine has, by the header: MaxProcs, else MaxNodes."""
-        return self.number("MaxProcs") or self.number("MaxNodes")
+        """How many processors the machine has, by the header: MaxProcs, else MaxNodes; None where that is no size."""
+        for label in ("MaxProcs", "MaxNodes"):
+            if 0 < (self.number(label) or 0) <= _LARGEST_MACHINE:
+                return self.number(label)
+        return None
 
     @property
     def began(self) -> int:
         """When the trace begins (POSIX seconds); 0 where it does not say."""
-        return self.number("UnixStartTime") or 0
+        began = self.number("UnixStartTime") or 0
+        return began if 0 < began <= _LARGEST else 0
 
 
 def read_jobs(path: Path, trace: Trace) -> Iterator[TracedJob]:
@@ -109,6 +121,7 @@ def read_jobs(path: Path, trace: Trace) -> Iterator[TracedJob]:
         number = 0
         try:
             for number, line in enumerate(text, start=1):
+                line = line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
                 if line.startswith(";"):
                     _read_comment(line, trace)
                 elif line.strip():
@@ -146,6 +159,8 @@ def _job(line: str, where: str, skipped: Counter[Skipped]) -> TracedJob | None:
         raise TraceError(f"{where}: {error}; expected {FIELDS} numbers") from error
     if not all(map(math.isfinite, values)):
         raise TraceError(f"{where}: a number that is not finite")
+    if max(map(abs, values)) > _LARGEST:
+        raise TraceError(f"{where}: {max(values, key=abs):g}, expected no number above {_LARGEST:g}")
     fields = [round(value) for value in values]
     number, submitted, wait, run, allocated = fields[:5]
     asked, limit, status = fields[7], fields[8], fields[10]
