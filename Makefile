@@ -6,10 +6,10 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test run lab bench lint format types docs clean setup setup-demo
+.PHONY: help demo test run lab lab-slurm lab-slurm-down bench lint format types docs clean setup setup-demo
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 demo: setup-demo ## see a notebook, and a container, go from question to result on this machine
 	@tools/demo $(ARGS)
@@ -23,6 +23,12 @@ run: setup-demo ## start a broker for this machine on loopback: API and driver t
 
 lab: setup ## prepare what the tests run against, in EBHPC_LAB_CACHE (~/.cache/ebhpc-lab)
 	$(BIN)/python -m tests.lab $(ARGS)
+
+lab-slurm: setup ## start Slurm 26.05 and 24.11 on this machine and leave them running
+	@$(BIN)/python -m tests.lab.slurm up $(ARGS)
+
+lab-slurm-down: ## take away what lab-slurm started
+	@$(BIN)/python -m tests.lab.slurm down
 
 bench: setup ## measure throughput, latency, memory and start-up
 	$(BIN)/python -m bench $(ARGS)

@@ -7,6 +7,7 @@ import sys
 import time
 
 from tests.lab import cache, containers
+from tests.lab.slurm.__main__ import build
 
 
 def main() -> int:
@@ -18,6 +19,11 @@ def main() -> int:
     if sys.argv[1:]:
         print("usage: python -m tests.lab [--remove]", file=sys.stderr)
         return 2
+    # Both are tried, so that one look tells all that is missing
+    return max(build(), _containers())
+
+
+def _containers() -> int:
     lacking = containers.missing()
     for reason in lacking:
         print(f"lab: containers cannot be tested: {reason}", file=sys.stderr)
