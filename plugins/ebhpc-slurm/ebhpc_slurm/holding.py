@@ -1,0 +1,208 @@
+"""Our reservations: made, found again, deleted, and brought in line with the sessions."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+from msgspec.structs import replace
+
+from ebhpc.model import MessageKind, Session, message
+from ebhpc.planning import NodeState
+from ebhpc.plugins import SessionFailed
+from ebhpc_slurm import promises, records
+from ebhpc_slurm.looking import Cluster
+from ebhpc_slurm.notation import hosts
+from ebhpc_slurm.settings import Mapped, SlurmSettings
+from ebhpc_slurm.snapshot import native_name, node_state, session_of
+from ebhpc_slurm.states import ENDED
+from ebhpc_slurm.transport import Refused, Slurm, SlurmFault, Why
+
+log = logging.getLogger("ebhpc_slurm")
+
+NEVER = frozenset({Why.BUSY, Why.USER, Why.NOT_PERMITTED, Why.ACCOUNT, Why.PLACE, Why.LICENCES, Why.TIME, Why.LIMIT})
+"""Refusals that will not be otherwise for the same window. An unknown user is refused like one without rights."""
+
+ORPHANED = 60.0
+"""Seconds after which what was found without a session, and still is, is deleted: a session may have been new."""
+
+BEHIND = 600
+"""Seconds that a reservation's start may lie in the past."""
+
+
+class Orphans:
+    """What is there without a session, and since when. ``clock`` gives POSIX seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._since: dict[str, float] = {}
+
+    def told(self, names: Sequence[str]) -> list[str]:
+        """Return those of ``names`` that were without a session a while ago as well."""
+        now = self._clock()
+        self._since = {name: self._since.get(name, now) for name in names}
+        return [name for name, since in self._since.items() if now - since >= ORPHANED]
+
+
+class Reservations:
+    """Our reservations on a cluster."""
+
+    def __init__(self, settings: SlurmSettings, slurm: Slurm, cluster: Cluster, clock: Callable[[], float]) -> None:
+        self._settings = settings
+        self._slurm = slurm
+        self._cluster = cluster
+        self._clock = clock
+        self._orphans = Orphans(clock)
+        self._lock = threading.Lock()
+
+    def hold(self, session: Session, who: Mapped) -> str:
+        """Make a session's reservation, or find it; return its name.
+
+        Raises:
+            SessionFailed: Slurm does not give these nodes for this time, to this user.
+            SlurmFault: not now; it may have been made.
+        """
+        name = native_name(session.uuid, self._settings.prefix)
+        # The gap lets a job end that Slurm ends late. Where the next reservation leaves none, the job gets less
+        gaps = sorted({float(self._settings.gap), 0.0}, reverse=True)
+        for gap in gaps:
+            wish = self._wish(session, who, gap)
+            try:
+                self._make(wish)
+                return name
+            except Refused as refused:
+                if refused.why is Why.BUSY and gap != gaps[-1]:
+                    log.info("session %s: no reservation with %d s behind it: %s", session.uuid, gap, refused)
+                    continue
+                if refused.why in NEVER and not (refused.why is Why.BUSY and self._unsettled(session)):
+                    raise SessionFailed(
+                        message(MessageKind.FAILED, "Slurm refused the reservation: {why}.", why=str(refused))
+                    ) from None
+                raise
+        return name
+
+    def find(self, session: str) -> records.Reservation | None:
+        """Return a session's reservation; None: there is none."""
+        name = native_name(session, self._settings.prefix)
+        return next((one for one in self._slurm.reservations() if one.name == name), None)
+
+    def release(self, name: str) -> None:
+        """Delete a reservation, with the jobs that name it. It is no error that there is none."""
+        try:
+            self._slurm.delete_reservation(name)
+        except Refused as refused:
+            if refused.why is Why.UNKNOWN:
+                return
+            if refused.why is not Why.IN_USE:
+                raise
+            for job in self._slurm.jobs():
+                if job.reservation == name and job.state not in ENDED:
+                    self._slurm.cancel(job.id, job.user)
+            try:
+                self._slurm.delete_reservation(name)
+            except Refused as again:
+                if again.why is not Why.UNKNOWN:
+                    raise
+
+    def reconcile(self, sessions: Sequence[Session], known: Callable[[Session], Mapped | None]) -> None:
+        """Delete reservations of ours that have no session, and make again those that a session should have.
+
+        A controller that was killed may have forgotten what it had answered.
+        """
+        with self._lock:
+            there = {
+                uuid: one
+                for one in self._slurm.reservations()
+                if (uuid := session_of(one.name, self._settings.prefix)) is not None
+            }
+            living = {session.uuid for session in sessions}
+            for name in self._orphans.told([one.name for uuid, one in there.items() if uuid not in living]):
+                log.warning("the reservation %s belongs to no session: deleted", name)
+                self._quietly(name, lambda name=name: self.release(name))  # type: ignore[misc]
+            now = self._clock()
+            for session in sessions:
+                who = known(session)
+                lost = session.held is not None and session.uuid not in there and session.firm and who is not None
+                if lost and session.end > now and session.phase in ("WAITING", "PREPARING", "AVAILABLE"):
+                    log.warning("session %s: its reservation is gone: made again", session.uuid)
+                    self._quietly(
+                        session.uuid,
+                        lambda session=session, who=who: self.hold(session, who),  # type: ignore[misc]
+                    )
+
+    def _quietly(self, subject: str, work: Callable[[], object]) -> None:
+        """One that fails must not keep the others from their turn; it has another."""
+        try:
+            work()
+        except (SlurmFault, SessionFailed) as error:
+            log.warning("%s: %s", subject, error, extra={"session": subject})
+
+    def _unsettled(self, session: Session) -> bool:
+        """Whether a node of the session's is not up just now: Slurm calls that busy, too.
+
+        After a restart of the controller its nodes are unknown for a quarter of a minute.
+        """
+        self._cluster.forget("nodes")
+        nodes = self._cluster.nodes()
+        mine = [nodes[allocation.node] for allocation in session.allocations if allocation.node in nodes]
+        return any("UNKNOWN" in node.states or node_state(node.states) is not NodeState.UP for node in mine)
+
+    def _wish(self, session: Session, who: Mapped, gap: float) -> records.Reserve:
+        seconds = session.end - session.start
+        partition = promises.partition_of(
+            session.allocations,
+            self._cluster.partitions(),
+            self._settings.partitions,
+            named=session.partition,
+            seconds=min(seconds, session.duration),
+            account=who.account,
+        )
+        if partition is None:
+            raise SessionFailed(
+                message(MessageKind.FAILED, "No partition has the session's nodes and lets it run for its time.")
+            )
+        node = self._cluster.nodes().get(session.allocations[0].node)
+        wish = promises.reserve(
+            session,
+            self._settings,
+            who,
+            partition=partition.name,
+            threads=node.threads if node is not None else 1,
+            gap=gap,
+            skew=self._cluster.skew(),
+        )
+        earliest = int(self._clock()) + self._cluster.skew() - BEHIND // 2
+        return wish if wish.start >= earliest else _begun(wish, earliest)
+
+    def _make(self, wish: records.Reserve) -> None:
+        try:
+            self._slurm.reserve(wish)
+        except Refused as refused:
+            if refused.why is not Why.DUPLICATE:
+                raise
+        else:
+            return
+        there = next((one for one in self._slurm.reservations() if one.name == wish.name), None)
+        if there is not None and fits(there, wish):
+            return
+        if there is not None:  # made for another window, or by somebody else under our name
+            log.warning("the reservation %s is not as it should be: made anew", wish.name)
+            self.release(wish.name)
+        self._slurm.reserve(wish)
+
+
+def fits(there: records.Reservation, wish: records.Reserve) -> bool:
+    """Whether a reservation is what is wished for, or as good."""
+    return (
+        set(hosts(there.nodes)) == set(wish.nodes)
+        and wish.user in there.users
+        and there.start <= wish.start + 60
+        and there.end >= wish.end
+        and all(there.cores.get(node, wish.cpus) >= wish.cpus for node in wish.nodes)
+    )
+
+
+def _begun(wish: records.Reserve, start: int) -> records.Reserve:
+
+    return replace(wish, start=start)
