@@ -6,7 +6,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from bench import planning
+from bench import planning, refresh
 from bench.anatomy import anatomy
 from bench.serving import CONNECTIONS, THREADS, WORKERS, measure
 
@@ -56,6 +56,8 @@ def main() -> None:
     print(f"one request in one process: {each:.2f} ms; of this, by the profiler:")
     for part, share in sorted(shares.items(), key=lambda item: -item[1]):
         print(f"  {part:30}{share:>6.0%}")
+    with tempfile.TemporaryDirectory(prefix="ebhpc-bench-", dir=Path.cwd() / "build") as folder:
+        refresh.show(refresh.measure(Path(folder), wanted.requests))
     planning.show(planning.measure(Path.cwd() / "build", wanted.questions))
 
 

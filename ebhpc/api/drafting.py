@@ -11,7 +11,6 @@ from msgspec.structs import replace
 from ebhpc.model import (
     GPU,
     SCRATCH,
-    Allocation,
     ClusterCompute,
     Gpus,
     InstantSchedule,
@@ -46,7 +45,7 @@ def session_draft(
         element.meta.created = created
         return replace(element, schedule=schedule, phase=None, costs=None, metrics=None)
 
-    compute = _given(asked.compute, window.allocations)
+    compute = _given(asked, window)
     costs, metrics = list(quote.costs), list(quote.metrics)
     return ScheduledSession(
         meta=Metadata(uuid=new_uuid(), name=asked.executable.meta.name if asked.executable.meta else None),
@@ -60,8 +59,11 @@ def session_draft(
     )
 
 
-def _given(compute: Any, shares: Sequence[Allocation]) -> Any:
-    """Return a compute element as it is offered; each of its ranges covers what the nodes have of it."""
+def _given(asked: Request, window: Window) -> Any:
+    """Return the compute element as it is offered; each of its ranges covers what the nodes have of it."""
+    compute, shares = asked.compute, window.allocations
+    if asked.demand.exclusive and not window.firm:
+        return compute  # nobody knows yet which nodes they will be
     if isinstance(compute, SimpleCompute | ClusterCompute):
         compute = replace(
             compute,

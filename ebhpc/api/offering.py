@@ -131,29 +131,25 @@ def _serve(broker: Broker, batch: Sequence[_Entry]) -> None:
     An entry that cannot be booked so is left as it was: by itself it finds out why.
     """
     now = max(entry.asking.now for entry in batch)
-    known, fresh = broker.timelines.newest(now), False
+    known = broker.timelines.newest(now)
     for _ in range(_LOOKS):
         able = [entry for entry in batch if all(isinstance(known[one.platform.name], Known) for one in entry.willing)]
-        if not able or _booked(broker, able, known, now, fresh=fresh):
+        if not able or _booked(broker, able, known, now):
             return
-        known, fresh = broker.timelines.current(now), True
+        known = broker.timelines.current(now)
 
 
 def _booked(
-    broker: Broker,
-    batch: Sequence[_Entry],
-    known: Mapping[str, Known | PlatformUnavailable],
-    now: float,
-    *,
-    fresh: bool,
+    broker: Broker, batch: Sequence[_Entry], known: Mapping[str, Known | PlatformUnavailable], now: float
 ) -> bool:
-    """Book a batch with what is known; False: there are newer snapshots by now.
-
-    Or there may be: from what is not ``fresh`` nobody is told NO.
-    """
+    """Book a batch with what is known; False: there are newer snapshots by now."""
     made, windows = _planned_together(broker, batch, known)
-    if not fresh and any(not offered.offers for _, offered in made):
-        return False
+    if any(not offered.offers for _, offered in made):
+        # Nobody is told NO from what may have changed since
+        fresh = broker.timelines.current(now)
+        if any(fresh[name] is not one for name, one in known.items()):
+            known = fresh
+            made, windows = _planned_together(broker, batch, known)
     if not made:
         return True
 
@@ -221,6 +217,7 @@ def _planned_together(
         willing = [
             replace(one, known=current[one.platform.name]) for one in entry.willing if one.platform.name in current
         ]
+        entry.failure = None
         try:
             planned, reasons = (plan_anew if locked else plan)(broker, entry.asking, willing, direct=False)
             offered = _offered(broker, entry.asking, planned, (*entry.messages, *reasons))

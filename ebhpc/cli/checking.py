@@ -135,6 +135,10 @@ def _kept(name: str, words: str, figures: Accuracy, *, least: float) -> Finding:
     )
 
 
+CHECK_TIMEOUT = 60.0
+"""Seconds that a platform has for its findings at least: it may try a job."""
+
+
 def _platform(platform: Platform) -> list[Finding]:
     if not platform.implements("ebhpc_check"):
         return [
@@ -145,7 +149,7 @@ def _platform(platform: Platform) -> list[Finding]:
             )
         ]
     try:
-        return list(platform.call("ebhpc_check"))
+        return list(platform.call("ebhpc_check", timeout=max(CHECK_TIMEOUT, platform.config.timeout)))
     except PlatformUnavailable as error:
         return [Finding(level="ERROR", subject=platform.name, text=str(error))]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from ebhpc import batch
+from ebhpc import batch, model
 from ebhpc.model import (
     Compute,
     Demand,
@@ -136,7 +137,23 @@ def test_more_than_the_largest_node_is_refused() -> None:
     least = Shape(cores=9, memory=9 * 1024, devices={"gpu": 3})
     most = Shape(cores=8, memory=8 * 1024, devices={"gpu": 2})
     found = refused(asked(ShellCommand(), least=least), of={"most": most, "executables": (ShellCommand,)})
-    assert set(found) == {"/compute/cores/min", "/compute/memory/min", "/compute"}
+    assert set(found) == {"/compute/cores/min", "/compute/memory/min", "/compute/gpus/min"}
+
+
+def test_several_nodes_are_for_executables_that_can_use_them() -> None:
+    def told(executable: Executable, nodes: int) -> set[str]:
+        request = asked(executable, compute=model.ClusterCompute())
+        several = msgspec.structs.replace(request, demand=msgspec.structs.replace(request.demand, nodes=nodes))
+        return set(refused(several, of={"executables": (ShellCommand,)}))
+
+    for executable in (CONTAINER, JupyterNotebook(location="https://example.org/n.ipynb")):
+        assert told(executable, 1) == set()
+        assert told(executable, 2) == {"/compute/nodes/min"}
+    assert told(ShellCommand(), 3) == set()
+
+
+def test_local_disk_space_is_no_device_to_hand_to_a_container() -> None:
+    assert refused(asked(CONTAINER, least=Shape(cores=1, memory=1, devices={"scratch": 100}))) == {}
 
 
 def test_devices_reach_containers_where_the_site_says_how() -> None:
