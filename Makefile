@@ -6,7 +6,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test run lab lab-slurm lab-slurm-down bench lint format types docs clean setup setup-demo
+.PHONY: help demo test run lab lab-slurm lab-slurm-down lab-htcondor lab-htcondor-down bench lint format types docs clean setup setup-demo
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -29,6 +29,12 @@ lab-slurm: setup ## start Slurm 26.05 and 24.11 on this machine and leave them r
 
 lab-slurm-down: ## take away what lab-slurm started
 	@$(BIN)/python -m tests.lab.slurm down
+
+lab-htcondor: setup ## start an HTCondor pool on this machine and leave it running
+	@$(BIN)/python -m tests.lab.htcondor up $(ARGS)
+
+lab-htcondor-down: ## take away what lab-htcondor started
+	@$(BIN)/python -m tests.lab.htcondor down
 
 bench: setup ## measure throughput, latency, memory and start-up
 	$(BIN)/python -m bench $(ARGS)

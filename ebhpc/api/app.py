@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
-from uuid import uuid4
 
 import falcon
 from sqlalchemy.exc import OperationalError
@@ -25,6 +24,7 @@ from ebhpc.api.problems import Problem, problem_of
 from ebhpc.api.requests import Direct, OfferSets, Requests
 from ebhpc.api.sessions import Session, Sessions
 from ebhpc.api.timelines import Timelines
+from ebhpc.api.uuids import RandomUuids
 from ebhpc.api.wire import problem_answer
 from ebhpc.config import Config
 from ebhpc.model.registry import Kinds
@@ -32,11 +32,6 @@ from ebhpc.plugins import Platform, Policies
 from ebhpc.store import Store
 
 log = logging.getLogger(__name__)
-
-
-def random_uuid() -> str:
-    """Return a random UUID as text."""
-    return str(uuid4())
 
 
 def create_app(
@@ -47,7 +42,7 @@ def create_app(
     config: Config,
     policies: Policies,
     clock: Callable[[], float] = time.time,
-    new_uuid: Callable[[], str] = random_uuid,
+    new_uuid: Callable[[], str] | None = None,
 ) -> falcon.App[falcon.Request, falcon.Response]:
     """Make the WSGI application of one worker process. Make it, and what it is given, after a fork.
 
@@ -58,7 +53,7 @@ def create_app(
         config: all settings.
         policies: the site's rules.
         clock: gives POSIX seconds.
-        new_uuid: gives a fresh UUID as text.
+        new_uuid: gives a fresh UUID as text; by default a random one.
     """
     # Not before: what it imports decides then whether the workers share their measures.
     from ebhpc.api.metrics import Measures, Timing
@@ -71,7 +66,7 @@ def create_app(
         config=config,
         policies=policies,
         clock=clock,
-        new_uuid=new_uuid,
+        new_uuid=new_uuid or RandomUuids(),
         timelines=Timelines(store, platforms),
         accounts=Accounts(store),
         measures=measures,

@@ -331,7 +331,7 @@ def _offered(broker: Broker, asking: Asking, planned: Sequence[Planned], message
 
 
 def _new_offer(broker: Broker, asking: Asking, item: Planned, session: ScheduledSession) -> NewOffer:
-    window, demand, now = item.window, asking.request.demand, int(asking.now)
+    window, demand, now = item.window, item.demand, int(asking.now)
     assert session.meta is not None
     assert session.meta.uuid is not None
     return NewOffer(

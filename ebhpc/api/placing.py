@@ -24,9 +24,10 @@ _OLD = 60
 
 
 class Planned(Struct, frozen=True, kw_only=True):
-    """A window that a platform offers, its price, and what there is to say of it."""
+    """A window that a platform offers for a demand, its price, and what there is to say of it."""
 
     platform: Platform
+    demand: Demand
     window: Window
     quote: Quote
     messages: tuple[Message, ...] = ()
@@ -97,7 +98,13 @@ def _affordable(
     asking: Asking, one: Willing, priced: Iterable[tuple[Window, Quote]]
 ) -> tuple[list[Planned], tuple[Message, ...]]:
     kept = [
-        Planned(platform=one.platform, window=window, quote=quote, messages=_told(asking, one, window))
+        Planned(
+            platform=one.platform,
+            demand=_asked(asking, one),
+            window=window,
+            quote=quote,
+            messages=_told(asking, one, window),
+        )
         for window, quote in priced
         if constraints_allow(asking.request, quote)
     ]
@@ -154,9 +161,13 @@ def _outlooks(one: Willing, now: float) -> Outlooks | None:
 
 
 def _asked(asking: Asking, one: Willing) -> Demand:
-    """The demand, its duration in steps that the batch system can express."""
-    demand = asking.request.demand
-    step = _step(one)
+    """The demand as the batch system can express it: in the steps of its limits, several nodes whole where it must."""
+    demand, scheduler = asking.request.demand, one.known.timeline.snapshot.scheduler
+    if scheduler is None:
+        return demand
+    if scheduler.whole_nodes and demand.nodes > 1:
+        demand = replace(demand, exclusive=True, most_cores=None, most_memory=None, most_devices={})
+    step = scheduler.limit_step
     return replace(demand, duration=-(-demand.duration // step) * step)
 
 
@@ -183,7 +194,7 @@ def _firm(broker: Broker, asking: Asking, one: Willing, timeline: Timeline, limi
             raise PlatformUnavailable(one.platform.name, "ebhpc_windows", "it planned more than is free")
         return found
     return windows(
-        asking.request.demand,
+        _asked(asking, one),
         timeline,
         now=now,
         limit=limit,
@@ -225,7 +236,7 @@ def _allowed(window: Window, limits: Limits) -> bool:
 
 def _why_not(broker: Broker, asking: Asking, one: Willing, timeline: Timeline) -> Sequence[Message]:
     """Return all reasons why it can never run there, or the one why not now."""
-    demand, config = asking.request.demand, one.platform.config
+    demand, config = _asked(asking, one), one.platform.config
     if never := why_never(demand, timeline, limits=one.limits):
         return never
     reasons = []
@@ -254,7 +265,7 @@ def _why_not(broker: Broker, asking: Asking, one: Willing, timeline: Timeline) -
             reasons.append(
                 why_not_expected(
                     outlooks,
-                    _asked(asking, one),
+                    demand,
                     now=int(asking.now),
                     limits=one.limits,
                     lead=ceil(config.lead),

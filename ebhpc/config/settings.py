@@ -159,7 +159,7 @@ class Rates(Struct, frozen=True, kw_only=True):
     """For each core."""
 
     per_gpu_hour: Amount = 0.0
-    """For each device."""
+    """For each device; a GPU that is asked for by its model counts once."""
 
     per_node_hour: Amount = 0.0
     """For each node."""

@@ -24,8 +24,10 @@ from ebhpc.store import (
 
 log = logging.getLogger("ebhpc.driver")
 
-LEASE = 120.0
-"""Seconds for which a driver stays the one that learns of a platform."""
+LEASE = 90.0
+"""Seconds for which a driver stays the one that learns of a platform. It is leased to the driver's name: a process that
+takes over the name of one that died goes on at once.
+"""
 
 KEEP = 300.0
 """Seconds after which what was learned is stored, however little it is; a crash loses no more."""

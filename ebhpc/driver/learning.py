@@ -29,6 +29,7 @@ from ebhpc.planning.queue import (
     Accuracy,
     Expected,
     LearnedUnreadableError,
+    Outlooks,
     StartEstimator,
     accuracy,
     encode_forecast,
@@ -105,12 +106,15 @@ class Learner:
         self._mine = f"{os.getpid()}-{time.monotonic_ns()}"
         self._numbers = count(1)
         self._known: dict[str, tuple[str, StartEstimator, int]] = {}
+        self._before: dict[str, Outlooks] = {}
 
     def do(self, task: Task) -> Result:
         """Do a task."""
         begun = time.process_time()
         token, estimator, stored = self._known.get(task.platform, ("", StartEstimator(), 0))
         dropped = None
+        if task.fresh or task.state is not None:
+            self._before.pop(task.platform, None)
         if task.fresh:
             estimator, stored = StartEstimator(), 0
         elif task.state is not None:
@@ -123,10 +127,14 @@ class Learner:
             return Result(unknown=True)
         try:
             snapshot = decode_snapshot(task.snapshot)
-            forecast = look(estimator, snapshot, ended=task.ended, bookings=task.bookings)
+            forecast = look(
+                estimator, snapshot, ended=task.ended, bookings=task.bookings, before=self._before.get(task.platform)
+            )
+            self._before[task.platform] = Outlooks.of(forecast, estimator)
         except (SnapshotUnreadableError, ValueError, ArithmeticError, LookupError) as error:
             # What it had learned half may be anything: the next task brings the state that was stored
             self._known.pop(task.platform, None)
+            self._before.pop(task.platform, None)
             return Result(
                 failure=f"{type(error).__name__}: {error}", dropped=dropped, seconds=time.process_time() - begun
             )

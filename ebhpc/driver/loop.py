@@ -217,7 +217,7 @@ class Driver:
         self._steps = Steps(self._writer, settle=self._settle)
         self._watch = Watch(self._writer, self._platforms, settle=self._settle)
         for name, platform in self._platforms.items():
-            forecasting = Forecasting(self._store, platform, self._incarnation, self._learner, clock=self._clock)
+            forecasting = Forecasting(self._store, platform, self.name, self._learner, clock=self._clock)
             self._forecasts[name] = forecasting
             self._snapshots[name] = Snapshots(
                 self._store, platform, self._learner, clock=self._clock, published=forecasting.offer
@@ -242,7 +242,7 @@ class Driver:
         self._learner.close()
         try:
             leave(self._store, self._incarnation)
-            leave_learning(self._store, self._incarnation)
+            leave_learning(self._store, self.name)
         except Exception:  # then the leases run out by themselves
             log.exception("driver %s could not give its sessions back", self.name)
         log.info("driver %s has stopped", self.name)

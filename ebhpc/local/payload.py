@@ -55,7 +55,9 @@ def job(
         "memory": share.memory * MEBI,
         "processes": settings.processes,
         "devices": {
-            kind: {"count": count, "have": settings.devices.get(kind, 0)} for kind, count in share.devices.items()
+            kind: {"count": count, "have": settings.devices.get(kind, 0)}
+            for kind, count in share.devices.items()
+            if ":" not in kind  # those of a model are counted without it too
         },
         "claims": str(claims),
         "end": session.end,

@@ -77,7 +77,7 @@ class Local(Struct, frozen=True, kw_only=True):
     """Memory in GiB that is left to the host; of a small host, at most a quarter."""
 
     devices: dict[Word, Count] = {}
-    """Devices to offer by type, as ``gpu: 2``."""
+    """Devices to offer by type, as ``gpu: 2``; where they are all of one model, ``gpu:MODEL: 2`` beside it."""
 
     overcommit: bool = False
     """Whether more may be offered than the host has: for tests and demonstrations."""

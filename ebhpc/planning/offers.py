@@ -228,6 +228,7 @@ def _grown(question: Question, search: Search) -> tuple[int, Placement, Amounts]
             else:
                 failed = middle
             middle = (good + failed) // 2
+    amounts = question.even(amounts)
     placement = able.earliest(wanted(amounts), question.duration)
     assert placement is not None, "what fits has a place"
     return share, placement, amounts
@@ -247,19 +248,23 @@ def _in_order(amounts: Amounts) -> Amounts:
 def window_of(question: Question, known: Inventory, placement: Placement, amounts: Amounts, label: str) -> Window:
     """Make the window of a placement."""
     latest = question.terms.latest(placement.start)
-    devices = {device: amounts[column] for device, column in known.device_columns.items() if amounts[column]}
     return Window(
         start=placement.start,
         latest=latest,
         end=latest + placement.duration,
         duration=placement.duration,
         allocations=tuple(
-            Allocation(node=known.nodes[place].name, cores=amounts[CORES], memory=amounts[MEMORY], devices=devices)
+            _allocation(known, place, known.amounts(known.nodes[place]) if question.least.whole else amounts)
             for place in placement.places
         ),
         licences={name: count for name, count in question.demand.licences.items() if count > 0},
         label=label,
     )
+
+
+def _allocation(known: Inventory, place: int, amounts: Amounts) -> Allocation:
+    devices = {device: amounts[column] for device, column in known.device_columns.items() if amounts[column]}
+    return Allocation(node=known.nodes[place].name, cores=amounts[CORES], memory=amounts[MEMORY], devices=devices)
 
 
 def _alike(one: Window, other: Window) -> bool:

@@ -38,7 +38,8 @@ class Question:
 
     ``pools`` hold only nodes that could take ``least`` if they were empty. ``duration`` is rounded up to
     ``granularity``; ``longest`` is what the site allows (None: anything). ``rank`` has shape ``(nodes,)``: of
-    nodes that all would do, those of lowest rank are taken.
+    nodes that all would do, those of lowest rank are taken. ``counted_in``: columns of devices of a model, and of all
+    models, of which equally many are wanted.
     """
 
     demand: Demand
@@ -48,8 +49,13 @@ class Question:
     longest: int | None
     least: Wanted
     most: Amounts
+    counted_in: tuple[tuple[int, int], ...]
     pools: tuple[Pool, ...]
     rank: Integers
+
+    def even(self, amounts: Amounts) -> Amounts:
+        """Lower a share so that it has as many devices of all models as it has of the model that is wanted."""
+        return _even(amounts, self.counted_in)
 
     def cap(self, pool: Pool) -> int | None:
         """Return the longest duration that a window in the pool may have; None: any."""
@@ -77,6 +83,8 @@ def asked(
     able = known.usable & large_enough(least, known)
     if demand.features:
         able &= featured(demand, known)
+    if demand.exclusive:
+        able &= small_enough(demand, known, limits)
     pools = []
     for pool in pools_of(demand, known):
         members = pool.members & able
@@ -95,8 +103,9 @@ def asked(
         duration=duration,
         granularity=max(granularity, 1),
         longest=min(caps) if caps else None,
-        least=Wanted(least, demand.nodes, licences),
+        least=Wanted(least, demand.nodes, licences, whole=demand.exclusive),
         most=most,
+        counted_in=_counted_in(demand, known),
         pools=tuple(pools),
         rank=_rank(known, most),
     )
@@ -139,6 +148,25 @@ def large_enough(least: Amounts, known: Inventory) -> NDArray[np.bool_]:
     return np.logical_not(lacking.any(axis=0))
 
 
+def small_enough(demand: Demand, known: Inventory, limits: Limits) -> NDArray[np.bool_]:
+    """Return which nodes have no more than the demand's most and the site's limits; shape ``(nodes,)``.
+
+    It matters for nodes that are taken whole.
+    """
+    able = np.ones(len(known.nodes), dtype=bool)
+    for column, most in enumerate(whole_bounds(demand, known, limits)):
+        if most is not None:
+            able &= known.capacities[column] <= most
+    return able
+
+
+def whole_bounds(demand: Demand, known: Inventory, limits: Limits) -> list[int | None]:
+    """Return for each column what a node that is taken whole has at most; None: anything."""
+    devices = [(demand.most_devices.get(device), limits.devices.get(device)) for device in known.device_columns]
+    both = [(demand.most_cores, limits.cores), (demand.most_memory, limits.memory), *devices]
+    return [min((bound for bound in pair if bound is not None), default=None) for pair in both]
+
+
 def pools_of(demand: Demand, known: Inventory) -> list[Pool]:
     """Return the pools in the order in which they are preferred: the named partition, or all open ones.
 
@@ -173,6 +201,8 @@ def _most(demand: Demand, known: Inventory, limits: Limits, pools: list[Pool]) -
     """Lower each maximum to the site's limit and to what as many nodes as are wanted have."""
     most = []
     least = known.amounts(demand.least)
+    if demand.exclusive:
+        return least
     able: NDArray[np.bool_] | None = None
     for column, (upper, limit) in enumerate(upper_bounds(demand, known, limits)):
         if upper > least[column]:
@@ -182,7 +212,26 @@ def _most(demand: Demand, known: Inventory, limits: Limits, pools: list[Pool]) -
             upper = min(upper, int(there[-demand.nodes]))
         most.append(upper if limit is None else min(upper, limit))
     most[MEMORY] = min(most[MEMORY], max(least[MEMORY], most[MEMORY] // GIB * GIB))
-    return tuple(most)
+    return _even(tuple(most), _counted_in(demand, known))
+
+
+def _counted_in(demand: Demand, known: Inventory) -> tuple[tuple[int, int], ...]:
+    devices, columns = demand.least.devices, known.device_columns
+    return tuple(
+        (columns[device], columns[of_all])
+        for device in devices
+        if (of_all := device.partition(":")[0]) != device and devices.get(of_all) == devices[device]
+        if device in columns and of_all in columns
+    )
+
+
+def _even(amounts: Amounts, counted_in: tuple[tuple[int, int], ...]) -> Amounts:
+    if not counted_in:
+        return amounts
+    row = list(amounts)
+    for model, of_all in counted_in:
+        row[model] = row[of_all] = min(row[model], row[of_all])
+    return tuple(row)
 
 
 def _rank(known: Inventory, most: Amounts) -> Integers:

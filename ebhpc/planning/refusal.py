@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ebhpc.model.cluster import asked_at
 from ebhpc.model.messages import Message, MessageKind, message
 from ebhpc.model.sessions import Demand, Limits
 from ebhpc.planning.inventory import Inventory
@@ -25,8 +26,10 @@ from ebhpc.planning.question import (
     large_enough,
     pools_of,
     rounded_duration,
+    small_enough,
     terms_of,
     upper_bounds,
+    whole_bounds,
 )
 from ebhpc.planning.search import LAST_INSTANT, Search, Terms, Wanted
 from ebhpc.planning.timeline import Timeline
@@ -58,7 +61,7 @@ def why_never(demand: Demand, timeline: Timeline, *, limits: Limits = NO_LIMITS,
         return [_limit(known, "/compute/features", template, {"wanted": ", ".join(demand.features)})]
     reasons = [*_sizes(demand, known, limits, members), *_licences(demand, known)]
     if not reasons:
-        reasons += _together(demand, known, pools, members)
+        reasons += _together(demand, known, limits, pools, members)
     reasons += _durations(demand, known, limits, pools, granularity)
     return reasons
 
@@ -84,7 +87,7 @@ def why_not(
         return msgspec.structs.replace(never[0], time=_moment(now))
     known = timeline.inventory
     values: dict[str, object] = {"path": _START}
-    if not _usable_nodes(demand, known):
+    if not _usable_nodes(demand, known, limits):
         template = "The nodes of {platform} that could run this are down or drained."
         return _message(MessageKind.NO_WINDOW, template, known, {"path": "/compute"}, now)
     terms = terms_of(demand, now=now, limits=limits, offer_lifetime=offer_lifetime, lead=lead)
@@ -134,7 +137,7 @@ def why_not(
 def _contradictions(demand: Demand, known: Inventory) -> Iterator[Message]:
     if demand.nodes < 1:
         template = "{wanted} nodes were asked for; it must be one at least."
-        values = {"path": "/compute/nodes", "wanted": demand.nodes}
+        values = {"path": "/compute/nodes/min", "wanted": demand.nodes}
         yield _message(MessageKind.INVALID_VALUE, template, known, values)
     for column, (upper, _) in enumerate(upper_bounds(demand, known, NO_LIMITS)):
         wanted = _wanted(demand, known, column)
@@ -185,8 +188,7 @@ def _sizes(demand: Demand, known: Inventory, limits: Limits, members: NDArray[np
     for device, count in demand.least.devices.items():
         if count > 0 and device not in known.device_columns:
             template = "{wanted} {quantity} on a node were asked for; {platform} has none."
-            path = f"/compute/devices/{_escaped(device)}/min"
-            yield _limit(known, path, template, {"quantity": device, "wanted": count, "most": 0})
+            yield _limit(known, asked_at(device), template, {"quantity": device, "wanted": count, "most": 0})
 
 
 def _licences(demand: Demand, known: Inventory) -> Iterator[Message]:
@@ -198,7 +200,9 @@ def _licences(demand: Demand, known: Inventory) -> Iterator[Message]:
             yield _limit(known, path, template, {"quantity": licence, "wanted": count, "most": there})
 
 
-def _together(demand: Demand, known: Inventory, pools: list[Pool], members: NDArray[np.bool_]) -> Iterator[Message]:
+def _together(
+    demand: Demand, known: Inventory, limits: Limits, pools: list[Pool], members: NDArray[np.bool_]
+) -> Iterator[Message]:
     """Say where each quantity is there, but not all on one node, or not on as many nodes."""
     least = known.amounts(demand.least)
     able = members & large_enough(least, known)
@@ -207,17 +211,34 @@ def _together(demand: Demand, known: Inventory, pools: list[Pool], members: NDAr
         template = "No node of {platform} has {wanted} together; its largest has {most}."
         yield _limit(known, "/compute", template, {"wanted": _share(known, least), "most": _share(known, most)})
         return
+    if demand.exclusive:
+        small = able & small_enough(demand, known, limits)
+        if not small.any():
+            yield _too_large(demand, known, limits, able)
+            return
+        able = small
     most_nodes = max(int(np.count_nonzero(pool.members & able)) for pool in pools)
     if demand.nodes > most_nodes:
         template = "{wanted} nodes were asked for; {platform} has {most} such nodes"
         template += " in one partition." if known.snapshot.partitions else "."
-        yield _limit(known, "/compute/nodes", template, {"wanted": demand.nodes, "most": most_nodes})
+        yield _limit(known, "/compute/nodes/min", template, {"wanted": demand.nodes, "most": most_nodes})
+
+
+def _too_large(demand: Demand, known: Inventory, limits: Limits, able: NDArray[np.bool_]) -> Message:
+    """Say of which quantity every node that is large enough has more than a node taken whole may have."""
+    for column, most in enumerate(whole_bounds(demand, known, limits)):
+        there = int(known.capacities[column, able].min())
+        if most is not None and there > most:
+            values = {"quantity": _name(known, column), "most": _shown(column, most), "there": _shown(column, there)}
+            template = "Each node of {platform} that could be taken whole has {there} {quantity} or more, not {most}."
+            return _limit(known, _path(known, column).replace("/min", "/max"), template, values)
+    return _limit(known, "/compute/exclusive", "No node of {platform} is small enough to be taken whole.", {})
 
 
 def _durations(
     demand: Demand, known: Inventory, limits: Limits, pools: list[Pool], granularity: int
 ) -> Iterator[Message]:
-    able = featured(demand, known) & large_enough(known.amounts(demand.least), known)
+    able = _suitable(demand, known, limits)
     caps: list[int] = [LAST_INSTANT if limits.duration is None else limits.duration]
     of_pools = [pool.time_limit for pool in pools if np.count_nonzero(pool.members & able) >= demand.nodes]
     if of_pools and None not in of_pools:
@@ -228,8 +249,14 @@ def _durations(
         yield _limit(known, _DURATION, template, {"wanted": _lasting(duration), "most": _lasting(min(caps))})
 
 
-def _usable_nodes(demand: Demand, known: Inventory) -> bool:
-    able = known.usable & featured(demand, known) & large_enough(known.amounts(demand.least), known)
+def _suitable(demand: Demand, known: Inventory, limits: Limits) -> NDArray[np.bool_]:
+    """Return which nodes could take a share if they were empty and up; shape ``(nodes,)``."""
+    able = featured(demand, known) & large_enough(known.amounts(demand.least), known)
+    return able & small_enough(demand, known, limits) if demand.exclusive else able
+
+
+def _usable_nodes(demand: Demand, known: Inventory, limits: Limits) -> bool:
+    able = known.usable & _suitable(demand, known, limits)
     return any(np.count_nonzero(pool.members & able) >= demand.nodes for pool in pools_of(demand, known))
 
 
@@ -251,9 +278,11 @@ def _obstacle(question: Question, timeline: Timeline, terms: Terms) -> str:
         if amount:
             amounts = (*least.amounts[:column], 0, *least.amounts[column + 1 :])
             fewer.append((_name(known, column), Wanted(amounts, least.nodes, least.licences)))
+    if least.whole:
+        fewer = [("whole nodes", Wanted(least.amounts, least.nodes, least.licences))]
     if any(least.licences):
         none = tuple(0 for _ in least.licences)
-        fewer.append(("licences", Wanted(least.amounts, least.nodes, none)))
+        fewer.append(("licences", Wanted(least.amounts, least.nodes, none, least.whole)))
     names = [name for name, wanted in fewer if _earliest(question, timeline, terms, wanted) is not None]
     return f"too few {' and '.join(names)} free" if names else "too little free"
 
@@ -307,7 +336,7 @@ def _device(known: Inventory, column: int) -> str:
 def _path(known: Inventory, column: int) -> str:
     if column in (CORES, MEMORY):
         return f"/compute/{'cores' if column == CORES else 'memory'}/min"
-    return f"/compute/devices/{_escaped(_device(known, column))}/min"
+    return asked_at(_device(known, column))
 
 
 def _escaped(name: str) -> str:

@@ -44,11 +44,15 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What one placement takes: ``amounts`` on each of ``nodes`` nodes, and ``licences``."""
+    """What one placement takes: ``amounts`` on each of ``nodes`` nodes, and ``licences``.
+
+    ``whole``: all that each node has, whatever ``amounts`` says.
+    """
 
     amounts: Amounts
     nodes: int
     licences: Amounts
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,7 @@ class Search:
     taken. ``until``: nothing is looked for that would end later (POSIX seconds); None: anything is.
     """
 
-    __slots__ = ("_gap", "_licences", "_parts", "_rank", "_terms")
+    __slots__ = ("_capacities", "_gap", "_licences", "_parts", "_rank", "_terms")
 
     def __init__(
         self,
@@ -111,6 +115,7 @@ class Search:
         self._terms = terms
         self._rank = rank
         self._gap = timeline.gap
+        self._capacities = timeline.inventory.capacities
         self._licences = timeline.profile(LICENCES)
         some = None if eligible.all() else eligible
         self._parts = [
@@ -175,12 +180,14 @@ class Search:
 
     def _runs_and_places(self, wanted: Wanted) -> tuple[_Runs, list[tuple[Integers, Integers]]]:
         """Return the runs, and of each part the segments at which they begin (less one) and end."""
-        columns = [(column, amount) for column, amount in enumerate(wanted.amounts) if amount]
+        columns = [(column, amount) for column, amount in enumerate(wanted.amounts) if amount and not wanted.whole]
         starts, ends, owner, places = [], [], [], []
         for part in self._parts:
             fine = part.kept
             for column, amount in columns:
                 fine = fine & (part.free[column] >= amount)
+            if wanted.whole:
+                fine = fine & (part.free >= self._capacities.take(part.owner, axis=1)).all(axis=0)
             changes = (fine[1:] != fine[:-1]).nonzero()[0]
             begin, last = changes[0::2], changes[1::2]
             places.append((begin, last))
@@ -240,6 +247,7 @@ class Search:
             parts.append(part)
         search = Search.__new__(Search)
         search._terms, search._rank, search._gap, search._licences = self._terms, self._rank, self._gap, self._licences
+        search._capacities = self._capacities
         search._parts = parts
         return search
 

@@ -160,6 +160,7 @@ class Scheduler(Struct, frozen=True, kw_only=True, omit_defaults=True):
     - ``resolution`` [bf_resolution]: later starts are planned in multiples of so many seconds.
     - ``gap``: how many seconds a node's share must stay free after what the broker books there: jobs end late.
     - ``limit_step``: jobs' time limits are multiples of so many seconds (60 where they are minutes).
+    - ``whole_nodes``: what spans several nodes takes them whole, because no share of each can be reserved.
     """
 
     backfill: Literal["conservative", "easy", "none"] = "conservative"
@@ -171,6 +172,7 @@ class Scheduler(Struct, frozen=True, kw_only=True, omit_defaults=True):
     resolution: int = 1
     gap: int = 0
     limit_step: int = 1
+    whole_nodes: bool = False
 
 
 class Snapshot(Struct, frozen=True, kw_only=True, omit_defaults=True):

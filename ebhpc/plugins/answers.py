@@ -27,7 +27,7 @@ from ebhpc.model import (
     Request,
     Window,
 )
-from ebhpc.planning import Snapshot
+from ebhpc.planning import Snapshot, SnapshotUnreadableError, decode_snapshot, encode_snapshot
 
 T = TypeVar("T", bound=msgspec.Struct)
 Arguments = Mapping[str, Any]
@@ -182,8 +182,18 @@ def _quote(answer: object, arguments: Arguments, platform: str) -> Quote:
     return answer
 
 
+def _snapshot_copied(answer: object) -> Snapshot:
+    """Return a copy of a snapshot, the types of its fields checked; in portions, for it may be large."""
+    if not isinstance(answer, Snapshot):
+        raise NonsenseError(f"expected a Snapshot, got {_shown(answer)}")
+    try:
+        return decode_snapshot(encode_snapshot(answer))
+    except (SnapshotUnreadableError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise NonsenseError(f"a Snapshot with a wrong field: {error}") from None
+
+
 def _snapshot(answer: object, arguments: Arguments, platform: str) -> Snapshot:
-    snapshot = _struct(Snapshot, answer)
+    snapshot = _snapshot_copied(answer)
     if snapshot.platform != platform:
         raise NonsenseError(f"a snapshot of the platform {snapshot.platform!r}, expected {platform!r}")
     if snapshot.taken < 0:

@@ -190,11 +190,14 @@ def _lock_all(
 
 def _changes(tx: Connection, revisions: Mapping[str, int], known: Mapping[str, int], now: float) -> dict[str, Changes]:
     """Expire what is due on locked platforms; return what changed on each since the revision that was known."""
+    changes = {}
     for platform, revision in revisions.items():
-        expire_due(tx, platform, revision, now)
-    return {
-        platform: changes_since(tx, platform, known[platform], now=revision) for platform, revision in revisions.items()
-    }
+        expired = expire_due(tx, platform, revision, now)
+        if not expired and known[platform] == revision - 1:
+            changes[platform] = Changes(revision=revision, present=(), gone=())
+        else:
+            changes[platform] = changes_since(tx, platform, known[platform], now=revision)
+    return changes
 
 
 def _outstanding(tx: Connection, owner: str, now: float) -> int:

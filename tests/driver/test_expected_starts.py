@@ -148,6 +148,15 @@ def test_one_of_two_drivers_learns_and_the_other_goes_on_when_it_is_gone(world):
     assert idle.tasks
 
 
+def test_a_driver_that_is_started_again_under_its_name_goes_on_learning_at_once(world):
+    busy(world)
+    world.turn(world.driver("d", learner=LearnerHere()), 5)
+    version = forecast_of(world).version
+    again = world.driver("d", pid=2, learner=LearnerHere())
+    world.turn(again, 15)
+    assert forecast_of(world).version > version
+
+
 def test_what_cannot_be_read_is_dropped_with_a_line_in_the_log_and_learning_begins_anew(world, caplog):
     busy(world)
     driver = world.driver(learner=LearnerHere())

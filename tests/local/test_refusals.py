@@ -12,6 +12,7 @@ from ebhpc.config import SettingsError
 from ebhpc.local import ebhpc_platform
 from ebhpc.local.platform import LocalPlatform
 from ebhpc.model import (
+    ClusterCompute,
     DataLink,
     Demand,
     DockerContainer,
@@ -190,11 +191,25 @@ def test_more_than_the_node_has_is_refused(platform: LocalPlatform) -> None:
     least = Shape(cores=3, memory=5 * 1024, devices={"gpu": 1})
     demand = Demand(least=least, duration=HOUR, earliest=0, latest=HOUR, nodes=2)
     assert reasons(platform, asked(NOTEBOOK, demand=demand)) == [
-        ("resource-limit", "/compute/nodes"),
+        ("resource-limit", "/compute/nodes/min"),
         ("resource-limit", "/compute/cores/min"),
         ("resource-limit", "/compute/memory/min"),
-        ("resource-limit", "/compute"),
+        ("resource-limit", "/compute/gpus/min"),
     ]
+
+
+def test_a_cluster_of_one_node_with_the_declared_devices_is_taken(tmp_path: Path) -> None:
+    platform = build(tmp_path, devices={"gpu": 2, "gpu:a100": 2})
+
+    def told(devices: dict[str, int], executable: Executable = NOTEBOOK) -> list[tuple[str, str]]:
+        least = Shape(cores=1, memory=1024, devices=devices)
+        demand = Demand(least=least, duration=HOUR, earliest=0, latest=HOUR)
+        return reasons(platform, asked(executable, demand=demand, compute=ClusterCompute()))
+
+    assert told({}) == []
+    assert told({"gpu": 2, "gpu:a100": 2}) == []
+    assert told({"gpu": 1, "gpu:h100": 1}) == [("resource-limit", "/compute/gpus/model")]
+    assert told({"scratch": 10}) == [("resource-limit", "/compute/scratch/min")]
 
 
 def test_storage_above_the_limit_is_refused(tmp_path: Path) -> None:

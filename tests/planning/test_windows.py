@@ -458,3 +458,16 @@ def test_a_snapshot_whose_jobs_ended_long_ago_by_the_clock_is_believed_that_they
     timeline = Timeline.of(snapshot(taken=-30 * MINUTE, running=(job(-10 * MINUTE), job(20 * MINUTE, share(cores=1)))))
     assert only(timeline, demand(cores=7)).start == NOW
     assert only(timeline, demand(cores=8)).start == NOW + 20 * MINUTE
+
+
+def test_a_share_grows_from_nothing_on_the_few_nodes_that_may_be_used() -> None:
+    fast = node("fast").__class__(name="fast", cores=8, memory=32 * GIB, devices={"gpu": 1}, features=("fast",))
+    others = tuple(node(f"n{number}") for number in range(9))
+    timeline = Timeline.of(
+        snapshot(*others, fast, running=(job(DAY, share("fast", cores=8)), job(HOUR, share("fast"))))
+    )
+    wanted = demand(cores=0, memory=0, most_cores=1, most_devices={"gpu": 1}, features=("fast",), latest=2 * HOUR)
+    (largest,) = (each for each in found(timeline, wanted) if each.label == "largest")
+    assert (largest.start, largest.allocations) == (NOW, (share("fast", cores=0, gpu=1),))
+    nothing_to_grow_by = demand(cores=0, memory=0, most_cores=1, features=("fast",), latest=2 * HOUR)
+    assert "largest" not in dict(starts(found(timeline, nothing_to_grow_by)))

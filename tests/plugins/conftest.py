@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from ebhpc.plugins import loading
 
 
 @pytest.fixture(autouse=True)
-def _nothing_else_is_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def _nothing_else_is_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     everything = loading.entry_points
 
     def made_here(*, group: str) -> list[object]:
@@ -19,4 +18,3 @@ def _nothing_else_is_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         return [one for one in found if one.dist is not None and str(tmp_path) in str(one.dist.locate_file(""))]
 
     monkeypatch.setattr(loading, "entry_points", made_here)
-    yield

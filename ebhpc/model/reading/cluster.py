@@ -23,7 +23,7 @@ _PARTITION = "._+-"
 def read_cluster(compute: ClusterCompute, findings: Findings) -> tuple[ClusterCompute, Quantities]:
     """Return the compute element with its ranges filled in, and what it asks for.
 
-    Of nodes that are taken whole, cores and memory have no upper bound where none is said.
+    Of nodes that are taken whole, no quantity has an upper bound where no bound is said.
     """
     whole = bool(compute.exclusive)
     nodes, _, nodes_range = at_least_one(compute, "nodes", findings)
@@ -33,13 +33,13 @@ def read_cluster(compute: ClusterCompute, findings: Findings) -> tuple[ClusterCo
     most: dict[str, int] = {}
     gpus, scratch = compute.gpus, compute.scratch
     if gpus is not None:
-        count, upper, bounds = at_least_one(compute, "gpus", findings)
+        count, upper, bounds = _share(compute, "gpus", whole, findings)
         gpus = Gpus(min=bounds.min, max=bounds.max, model=gpus.model)
         for device in (GPU,) if gpus.model is None else (GPU, of_model(gpus.model)):
             _bound(device, count, upper, least, most)
         _word(gpus.model, _MODEL, "/compute/gpus/model", "the name of a model such as a100", findings)
     if scratch is not None:
-        size, upper, scratch = at_least_one(compute, "scratch", findings)
+        size, upper, scratch = _share(compute, "scratch", whole, findings)
         _bound(SCRATCH, size, upper, least, most)
     _word(compute.partition, _PARTITION, "/compute/partition", "the name of a partition", findings)
     read = replace(

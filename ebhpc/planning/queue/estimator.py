@@ -230,6 +230,23 @@ class StartEstimator:
                 answers.append(expectation)
         return answers
 
+    def promise_placed(
+        self,
+        id: str,
+        made: int,
+        simulated: Floats,
+        planned: float,
+        situation: tuple[float, ...],
+        user: Hashable,
+    ) -> None:
+        """Promise a start as :meth:`foresee` would have told it at ``made`` (POSIX seconds), if there is one."""
+        if not np.isfinite(planned) or not np.isfinite(simulated[-1]):
+            return
+        features, scale = self._features(simulated, planned, situation, user)
+        median, intervals, _ = self._percentiles(np.log(simulated + MINUTE), scale, features)
+        expectation = self._expectation(median, intervals, planned)
+        self.promises[id] = Promise(made, features, scale, intervals, expectation, user)
+
     def expect_from(self, state: QueueState, simulated: Simulated, index: int) -> Expectation | None:
         """Return when the waiting job at ``index`` will start, from a simulation that there is; None: never."""
         try:

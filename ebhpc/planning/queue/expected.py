@@ -9,7 +9,8 @@ from msgspec import Struct
 from ebhpc.model.sessions import Demand
 from ebhpc.planning.booking import Booking
 from ebhpc.planning.queue.estimator import CONFIDENCE, NeverStartsError, StartEstimator
-from ebhpc.planning.queue.forecast import Forecast, forecast_of, marks_of
+from ebhpc.planning.queue.forecast import Forecast, Outlooks, forecast_of, marks_of
+from ebhpc.planning.queue.newcomers import promise_newcomers
 from ebhpc.planning.queue.platform_queue import asked_of_finished, platform_queue, queue_of
 from ebhpc.planning.queue.state import QueueState
 from ebhpc.planning.snapshot import FinishedJob, Snapshot
@@ -93,11 +94,16 @@ def look(
     *,
     ended: Iterable[FinishedJob] = (),
     bookings: Iterable[Booking] = (),
+    before: Outlooks | None = None,
 ) -> Forecast:
     """Learn from a new snapshot as :func:`observe` does, and return the forecast for those who ask until the next.
 
     ``ended`` are jobs that ended in snapshots that were left out. What is in both, or was told before, counts once.
+    ``before`` is the last forecast: what it would have told those who came since is compared with what they got.
     """
+    ended = tuple(ended)
+    if before is not None:
+        promise_newcomers(estimator, before, snapshot, (*ended, *snapshot.finished))
     learn(estimator, snapshot, ended=ended)
     queue = platform_queue(snapshot, bookings=bookings)
     marks = marks_of(queue, snapshot)

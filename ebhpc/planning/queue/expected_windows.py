@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
 from ebhpc.model import Limits, Message, MessageKind, message
 from ebhpc.model.sessions import Allocation, Demand, Shape, Window
 from ebhpc.model.times import duration_text, instant_text
-from ebhpc.planning.queue.estimator import CONFIDENCE, Expectation, NeverStartsError, situation
+from ebhpc.planning.queue.estimator import CONFIDENCE, Expectation, NeverStartsError
 from ebhpc.planning.queue.forecast import Outlooks
-from ebhpc.planning.queue.grid import Place, fit
-from ebhpc.planning.queue.placement import Floats
-from ebhpc.planning.queue.platform_queue import rules, wish_of
+from ebhpc.planning.queue.newcomers import able_classes, placed_in
 
 LEAST_CONFIDENCE = 0.5
 """A request that starts in time less probably than this is refused."""
@@ -150,48 +147,14 @@ def _answer(
 ) -> _Answer | None:
     """Place a demand into each sample; None: it never starts."""
     forecast = outlooks.forecast
-    wish = wish_of(demand, now, user, account)
-    members = _able(outlooks, demand)
-    if not members.any():
+    soonest = max(demand.earliest, now + lead)
+    placed = placed_in(outlooks, demand, begin=soonest, now=now, user=user, account=account)
+    if placed is None:
         return None
-    number = outlooks.mark(demand, user)
-    mark, profile = forecast.marks[number], outlooks.profiles[number]
-    quantities = 2 + len(forecast.devices)
-    each = np.array(_amounts(forecast.devices, demand.least), dtype=float) * wish.nodes
-    counts = np.array([one.count for one in forecast.classes], dtype=float)
-    pool, part = _pool(outlooks.shares * counts, members * counts)
-    if sum(one.count for one, able in zip(forecast.classes, members.tolist(), strict=True) if able) < wish.nodes:
-        return None
-    needs = np.zeros((len(outlooks.shares), quantities))
-    # Of a pool that has other nodes as well, as much must be free as leaves enough on these
-    needs[pool] = each / part
-    groups, head = rules(wish, forecast.scheduler)
-    begin = max(float(max(demand.earliest, now + lead) - forecast.taken), 0.0)
-    place = Place.of(needs.ravel(), np.zeros(needs.size), float(wish.limit), begin=begin, groups=groups, head_of=head)
-    found = fit(profile, place)
-    # What was learned is of waits in the queue: what the user wants to wait is none of them
-    work = float((needs.ravel() / np.maximum(outlooks.capacity, 1.0)).max())
-    run = outlooks.estimator.run_times.mean_ratio(user) * wish.limit
     try:
-        expectation, distribution = outlooks.estimator.foresee(
-            np.sort(found[1:]),
-            float(found[0]),
-            situation(
-                needs=needs.ravel(),
-                limit=wish.limit,
-                capacity=outlooks.capacity,
-                free=outlooks.free,
-                place=mark.place,
-                running=forecast.running,
-                work_running=forecast.work_running,
-                work_waiting=mark.work + work * run,
-                now=now,
-            ),
-            user,
-        )
+        expectation, distribution = outlooks.estimator.foresee(placed.simulated, placed.planned, placed.situation, user)
     except NeverStartsError:
         return None
-    soonest = max(demand.earliest, now + lead)
     in_time = 1.0 if demand.latest >= forecast.taken + expectation.latest else 0.0
     if not in_time and demand.latest >= soonest:
         in_time = distribution.by(float(demand.latest - forecast.taken))
@@ -247,7 +210,7 @@ def _exceeds(share: Shape, limits: Limits, demand: Demand) -> bool:
 def _largest(outlooks: Outlooks, demand: Demand, limits: Limits) -> Shape | None:
     """Return the most that is asked for of what some node has; None: it is the least."""
     forecast = outlooks.forecast
-    able = _able(outlooks, demand)
+    able = able_classes(outlooks, demand)
     found = [one for one, may in zip(forecast.classes, able.tolist(), strict=True) if may]
     if not found:
         return None
@@ -273,35 +236,3 @@ def _largest(outlooks: Outlooks, demand: Demand, limits: Limits) -> Shape | None
     if share.memory > demand.least.memory:
         share = replace(share, memory=max(demand.least.memory, share.memory // _MIB_PER_GIB * _MIB_PER_GIB))
     return None if share == demand.least else share
-
-
-def _able(outlooks: Outlooks, demand: Demand) -> Floats:
-    """Return 1 for each class of nodes that the demand may use, else 0."""
-    forecast = outlooks.forecast
-    names = set(forecast.default if demand.partition is None else (demand.partition,))
-    wanted = set(demand.features)
-    if any(count > 0 and device not in forecast.devices for device, count in demand.least.devices.items()):
-        return np.zeros(len(forecast.classes))
-    amounts = _amounts(forecast.devices, demand.least)
-    return np.array(
-        [
-            float(
-                all(has >= asked for has, asked in zip(one.amounts, amounts, strict=True))
-                and (not names or not names.isdisjoint(one.partitions))
-                and wanted.issubset(one.features)
-            )
-            for one in forecast.classes
-        ]
-    )
-
-
-def _amounts(devices: tuple[str, ...], share: Shape) -> tuple[int, ...]:
-    return (share.cores, share.memory, *(share.devices.get(device, 0) for device in devices))
-
-
-def _pool(pools: Floats, wanted: Floats) -> tuple[int, float]:
-    """Return the smallest pool that has all the nodes that are wanted, and which part of it they are."""
-    covers = (np.minimum(pools, wanted) >= wanted - 1e-3).all(axis=1)
-    sizes = np.where(covers, pools.sum(axis=1), np.inf)
-    pool = int(sizes.argmin())
-    return pool, min(float(wanted.sum()) / max(float(pools[pool].sum()), 1.0), 1.0)

@@ -146,6 +146,7 @@ def wish_of(demand: Demand, now: int, user: str | None, account: str | None) -> 
         features=demand.features,
         user=user,
         account=account,
+        exclusive=demand.exclusive,
     )
 
 
