@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter as Counts
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import falcon
@@ -60,18 +62,24 @@ class Measures:
             registry=self._own,
         )
 
+        # Finding a measure by its labels takes longer than counting
+        self._answers = lru_cache(maxsize=1024)(self._answers_of)
+
+    def _answers_of(self, method: str, resource: str, status: int) -> tuple[Counter, Histogram]:
+        return self._requests.labels(method, resource, status), self._seconds.labels(method, resource)
+
     def answered(self, method: str, resource: str, status: int, seconds: float) -> None:
         """Count an answer; ``resource`` is the template of its path."""
-        self._requests.labels(method, resource, status).inc()
-        self._seconds.labels(method, resource).observe(seconds)
+        counter, histogram = self._answers(method, resource, status)
+        counter.inc()
+        histogram.observe(seconds)
 
     def offered(self, offers: Iterable[NewOffer]) -> None:
         """Count an offer set."""
-        empty = True
-        for offer in offers:
-            empty = False
-            self._offers.labels(offer.platform).inc()
-        self._offersets.labels("NO" if empty else "YES").inc()
+        platforms = Counts(offer.platform for offer in offers)
+        for platform, count in platforms.items():
+            self._offers.labels(platform).inc(count)
+        self._offersets.labels("YES" if platforms else "NO").inc()
 
     def decided(self, platform: str, phase: Phase) -> None:
         """Count a user's decision."""

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, updat
 from ebhpc.model import LIVE, Connector, Message, Phase, may_move
 from ebhpc.store.engine import Store
 from ebhpc.store.ledger import free, lock_platform, record_moves, settle
-from ebhpc.store.records import SessionRecord, json_text, session_of
+from ebhpc.store.records import SessionRecord, added_messages, json_text, session_of
 from ebhpc.store.tables import bookings, identities, sessions
 
 
@@ -181,7 +181,7 @@ def move(
         if change.connectors is not None:
             values["connectors"] = json_text(change.connectors)
         if change.messages:
-            values["messages"] = _added(row.messages, change.messages)
+            values["messages"] = added_messages(row.messages, change.messages)
         if there is not None:
             values["phase"] = there
         if there is not None or change.messages or change.connectors is not None:
@@ -202,12 +202,6 @@ def move(
         result = get_session(tx, uuid)
         assert result is not None
     return result
-
-
-def _added(stored: str, messages: tuple[Message, ...]) -> str:
-    """The stored JSON list with messages at its end."""
-    added = json_text(messages)
-    return added if stored == "[]" else f"{stored[:-1]},{added[1:]}"
 
 
 def count_phases(tx: Connection) -> dict[tuple[str, Phase], int]:

@@ -47,8 +47,12 @@ def findings(platform: SlurmPlatform) -> Iterator[Finding]:
     yield from _partitions(platform, partitions, nodes)
     yield from _pyslurm(platform, configuration)
     yield from _identities(platform)
-    shown = [one for one in offered(partitions, platform.settings.partitions) if one.state == "UP"]
     who = _somebody(platform)
+    shown = [
+        one
+        for one in offered(partitions, platform.settings.partitions)
+        if one.state == "UP" and (who is None or who.account is None or promises.allows(one, who.account))
+    ]
     if who is None or not shown:
         yield from batch.check(platform.settings.jobs)
         return
@@ -203,7 +207,7 @@ def _probe(
         wish = records.Submit(
             name=f"{platform.settings.prefix}-check",
             user=who.user,
-            script=script,
+            script=promises.with_path(script),
             minutes=1,
             cpus=1,
             memory=256,

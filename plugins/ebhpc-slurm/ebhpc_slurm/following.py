@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,16 +17,19 @@ from ebhpc_slurm.states import ENDED, LIVE, State, exit_code, reason, state
 from ebhpc_slurm.transport import Refused, Slurm, SlurmFault
 
 
-def by_session(jobs: Iterable[records.Job], users: Mapping[str, str], prefix: str) -> dict[str, records.Job]:
+def by_session(
+    jobs: Iterable[records.Job], users: Mapping[str, str], prefix: str, natives: Mapping[str, str | None] = {}
+) -> dict[str, records.Job]:
     """Return for each session its job. ``users``: the Unix user that a session's job has.
 
-    A name is anybody's to give: a job of another user is none of ours. Where there are several, as when a
+    A name is anybody's to give: a job of another user is none of ours. Of a session whose owner is nobody on the
+    cluster any more, the job is told by its number in ``natives``. Where there are several, as when a
     controller forgot one and was asked again, the one that lives counts, else the one that came last.
     """
     found: dict[str, records.Job] = {}
     for job in jobs:
         uuid = session_of(job.name, prefix) or session_of(job.comment, prefix)
-        if uuid is None or users.get(uuid) != job.user:
+        if uuid is None or (users[uuid] != job.user if uuid in users else natives.get(uuid) != str(job.id)):
             continue
         before = found.get(uuid)
         if before is None or _rank(job) > _rank(before):
@@ -85,16 +89,20 @@ class Follower:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._looked: float | None = None
+        self._changes = itertools.count(1)
+        self._changed = 0
+        self._seen = 0
         self._fresh = False
         self._jobs: list[records.Job] = []
         self._ended: dict[str, records.Job] = {}
         self._unknown: frozenset[str] = frozenset()
+        self._asked: frozenset[str] = frozenset()
 
     def expect(self, session: Session) -> None:
         """Look anew at the next call: something was done to a session's job."""
-        with self._lock:
-            self._looked = None
-            self._ended.pop(session.uuid, None)
+        # No lock: a look that takes its time must not hold up whoever submits
+        self._changed = next(self._changes)
+        self._ended.pop(session.uuid, None)
 
     def observe(self, sessions: Sequence[Session], users: Mapping[str, str]) -> Iterator[Observation]:
         """Yield what became of the sessions; those are left out of which nothing can be said now.
@@ -104,11 +112,13 @@ class Follower:
         """
         with self._lock:
             prefix = self._settings.prefix
-            self._look(f"{prefix}-")
-            found = by_session(self._jobs, users, prefix)
-            self._account_for([session for session in sessions if session.uuid not in found], users)
+            self._look(f"{prefix}-", sessions)
+            natives = {session.uuid: session.native for session in sessions}
+            found = by_session(self._jobs, users, prefix, natives)
+            self._account_for([session for session in sessions if session.uuid not in found], users, natives)
             found = {**self._ended, **found}
-            unknown = self._unknown
+            # Of one that nobody asked about at that look, it says nothing that its job was not there
+            unknown = self._unknown | (natives.keys() - self._asked)
         for session in sessions:
             job = found.get(session.uuid)
             said = GONE if job is None else native(job)
@@ -117,15 +127,19 @@ class Follower:
             directory = session_directory(self._settings.jobs.root, session.uuid)
             yield observation(session, said, read_report(directory), self._settings.jobs)
 
-    def _look(self, prefix: str) -> None:
+    def _look(self, prefix: str, sessions: Sequence[Session]) -> None:
         now = self._monotonic()
-        if self._looked is None or now - self._looked >= self._settings.look:
+        changed = self._changed
+        if self._looked is None or changed != self._seen or now - self._looked >= self._settings.look:
             self._jobs = list(self._slurm.jobs(prefix))
-            self._looked = now
+            self._looked, self._seen = now, changed
             self._unknown = frozenset()
+            self._asked = frozenset(session.uuid for session in sessions)
             self._fresh = True
 
-    def _account_for(self, sessions: Sequence[Session], users: Mapping[str, str]) -> None:
+    def _account_for(
+        self, sessions: Sequence[Session], users: Mapping[str, str], natives: Mapping[str, str | None]
+    ) -> None:
         """Ask the accounting, at each look once, what became of jobs that the controller has forgotten."""
         wanted = [session for session in sessions if session.uuid not in self._ended]
         if not wanted or not self._fresh:
@@ -140,10 +154,9 @@ class Follower:
             self._unknown = frozenset(session.uuid for session in wanted)
             return
         # A job that is said to wait or to run, and that the controller does not know, was lost with its memory
-        done = by_session([job for job in known if job.state in ENDED], users, self._settings.prefix)
-        self._ended.update(done)
+        done = by_session([job for job in known if job.state in ENDED], users, self._settings.prefix, natives)
         asked = {session.uuid for session in sessions}
-        self._ended = {uuid: job for uuid, job in self._ended.items() if uuid in asked}
+        self._ended = {uuid: job for uuid, job in {**self._ended, **done}.items() if uuid in asked}
 
 
 _DAY = 86400

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
+from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -24,11 +25,36 @@ log = logging.getLogger("ebhpc_slurm")
 NEVER = frozenset({Why.BUSY, Why.USER, Why.NOT_PERMITTED, Why.ACCOUNT, Why.PLACE, Why.LICENCES, Why.TIME, Why.LIMIT})
 """Refusals that will not be otherwise for the same window. An unknown user is refused like one without rights."""
 
+_LESS = (60.0, 0.0)
+"""Gaps to be content with, seconds: with the first a job still has all its time, if it starts at once."""
+
 ORPHANED = 60.0
 """Seconds after which what was found without a session, and still is, is deleted: a session may have been new."""
 
 BEHIND = 600
 """Seconds that a reservation's start may lie in the past."""
+
+
+class Made:
+    """The sessions for which this broker may have made something on the cluster: a file for each.
+
+    Another broker whose operator chose the same prefix has others: what we have not made we do not delete.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def note(self, session: str) -> None:
+        """Note that something is about to be made for a session."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self._folder / session).touch()
+
+    def forget(self, session: str) -> None:
+        """Note that nothing of a session is left."""
+        (self._folder / session).unlink(missing_ok=True)
+
+    def __contains__(self, session: object) -> bool:
+        return (self._folder / str(session)).exists()
 
 
 class Orphans:
@@ -65,21 +91,26 @@ class Reservations:
         """
         name = native_name(session.uuid, self._settings.prefix)
         # The gap lets a job end that Slurm ends late. Where the next reservation leaves none, the job gets less
-        gaps = sorted({float(self._settings.gap), 0.0}, reverse=True)
+        most = float(self._settings.gap)
+        gaps = [most, *(gap for gap in _LESS if gap < most)]
         for gap in gaps:
-            wish = self._wish(session, who, gap)
             try:
-                self._make(wish)
-                return name
+                self._make(self._wish(session, who, gap))
             except Refused as refused:
-                if refused.why is Why.BUSY and gap != gaps[-1]:
-                    log.info("session %s: no reservation with %d s behind it: %s", session.uuid, gap, refused)
-                    continue
-                if refused.why in NEVER and not (refused.why is Why.BUSY and self._unsettled(session)):
-                    raise SessionFailed(
-                        message(MessageKind.FAILED, "Slurm refused the reservation: {why}.", why=str(refused))
-                    ) from None
-                raise
+                if refused.why is not Why.BUSY:
+                    raise _final(refused) from None
+                log.info("session %s: no reservation with %d s behind it: %s", session.uuid, gap, refused)
+                busy = refused
+            else:
+                return name
+        # Nodes that are not up just now are busy, too, to Slurm: after a restart of the controller for a quarter of a
+        # minute. So it is no only if it is no while they are up
+        if self._unsettled(session):
+            raise busy
+        try:
+            self._make(self._wish(session, who, gaps[-1]))
+        except Refused as refused:
+            raise _final(refused) from None
         return name
 
     def find(self, session: str) -> records.Reservation | None:
@@ -105,8 +136,10 @@ class Reservations:
                 if again.why is not Why.UNKNOWN:
                     raise
 
-    def reconcile(self, sessions: Sequence[Session], known: Callable[[Session], Mapped | None]) -> None:
-        """Delete reservations of ours that have no session, and make again those that a session should have.
+    def reconcile(
+        self, sessions: Sequence[Session], known: Callable[[Session], Mapped | None], made: Container[str]
+    ) -> None:
+        """Delete reservations that we have ``made`` and that have no session; make again those that have gone.
 
         A controller that was killed may have forgotten what it had answered.
         """
@@ -117,7 +150,8 @@ class Reservations:
                 if (uuid := session_of(one.name, self._settings.prefix)) is not None
             }
             living = {session.uuid for session in sessions}
-            for name in self._orphans.told([one.name for uuid, one in there.items() if uuid not in living]):
+            orphans = [one.name for uuid, one in there.items() if uuid not in living and uuid in made]
+            for name in self._orphans.told(orphans):
                 log.warning("the reservation %s belongs to no session: deleted", name)
                 self._quietly(name, lambda name=name: self.release(name))  # type: ignore[misc]
             now = self._clock()
@@ -139,12 +173,8 @@ class Reservations:
             log.warning("%s: %s", subject, error, extra={"session": subject})
 
     def _unsettled(self, session: Session) -> bool:
-        """Whether a node of the session's is not up just now: Slurm calls that busy, too.
-
-        After a restart of the controller its nodes are unknown for a quarter of a minute.
-        """
-        self._cluster.forget("nodes")
-        nodes = self._cluster.nodes()
+        """Whether a node of the session's is not up just now."""
+        nodes = self._cluster.nodes(fresh=True)
         mine = [nodes[allocation.node] for allocation in session.allocations if allocation.node in nodes]
         return any("UNKNOWN" in node.states or node_state(node.states) is not NodeState.UP for node in mine)
 
@@ -190,6 +220,13 @@ class Reservations:
             log.warning("the reservation %s is not as it should be: made anew", wish.name)
             self.release(wish.name)
         self._slurm.reserve(wish)
+
+
+def _final(refused: Refused) -> Exception:
+    """Return what a refusal means for the session: the end, or another try."""
+    if refused.why not in NEVER:
+        return refused
+    return SessionFailed(message(MessageKind.FAILED, "Slurm refused the reservation: {why}.", why=str(refused)))
 
 
 def fits(there: records.Reservation, wish: records.Reserve) -> bool:

@@ -56,17 +56,12 @@ class Cluster:
         found: Sequence[records.Partition] = self._get("partitions")
         return found
 
-    def nodes(self) -> Mapping[str, records.Node]:
-        """Return the nodes as they were when last asked for."""
-        return {node.name: node for node in self._get("nodes")}
+    def nodes(self, *, fresh: bool = False) -> Mapping[str, records.Node]:
+        """Return the nodes as they were when last asked for; ``fresh``: as they are."""
+        return {node.name: node for node in self._get("nodes", fresh=fresh)}
 
-    def forget(self, *what: str) -> None:
-        """Ask for these anew when they are needed next."""
-        for name in what:
-            self._known.pop(name, None)
-
-    def _get(self, name: str) -> Any:
-        known = self._known.get(name)
+    def _get(self, name: str, *, fresh: bool = False) -> Any:
+        known = None if fresh else self._known.get(name)
         if known is None:
             known = self._known[name] = self._asked()[name]()
         return known

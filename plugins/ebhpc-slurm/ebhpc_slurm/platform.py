@@ -6,6 +6,7 @@ Each method is a hook of ``ebhpc.hookspecs``, where what it promises is written.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ from ebhpc.planning import Snapshot
 from ebhpc.plugins import SessionFailed
 from ebhpc_slurm import checks
 from ebhpc_slurm.following import Follower
-from ebhpc_slurm.holding import Reservations
+from ebhpc_slurm.holding import Made, Reservations
 from ebhpc_slurm.identities import mapped
 from ebhpc_slurm.looking import Cluster
 from ebhpc_slurm.settings import Mapped, SlurmSettings
@@ -55,8 +56,13 @@ class SlurmPlatform:
         self.slurm = slurm
         self.clock = clock
         self.site = Site(
-            platform=name, prefix=settings.prefix, partitions=settings.partitions, horizon=int(settings.horizon)
+            platform=name,
+            prefix=settings.prefix,
+            partitions=settings.partitions,
+            horizon=int(settings.horizon),
+            gap=math.ceil(settings.gap),
         )
+        self.made = Made(state / "made")
         self.cluster = Cluster(slurm, clock)
         self.reservations = Reservations(settings, slurm, self.cluster, clock)
         self.jobs = Jobs(settings, slurm, self.cluster, self.reservations, clock)
@@ -103,19 +109,23 @@ class SlurmPlatform:
     def ebhpc_hold(self, session: Session) -> str | None:
         if not session.firm:
             return None
+        who = self._who(session)
+        self.made.note(session.uuid)
         point("slurm.hold.before", session.uuid)
-        held = self.reservations.hold(session, self._who(session))
+        held = self.reservations.hold(session, who)
         point("slurm.hold.after", session.uuid)
         return held
 
     @hookimpl
     def ebhpc_release(self, session: Session) -> None:
         never = session.held is None and session.phase in ("REJECTED", "EXPIRED")
-        if not session.firm or (never and self.settings.reserve_at != "offer"):
+        if never and self.settings.reserve_at != "offer":
             return
-        point("slurm.release.before", session.uuid)
-        self.reservations.release(native_name(session.uuid, self.settings.prefix))
-        point("slurm.release.after", session.uuid)
+        if session.firm:
+            point("slurm.release.before", session.uuid)
+            self.reservations.release(native_name(session.uuid, self.settings.prefix))
+            point("slurm.release.after", session.uuid)
+        self.made.forget(session.uuid)
 
     @hookimpl
     def ebhpc_prepare(self, session: Session) -> Prepared | None:
@@ -125,6 +135,7 @@ class SlurmPlatform:
     @hookimpl
     def ebhpc_submit(self, session: Session) -> str:
         who = self._who(session)
+        self.made.note(session.uuid)
         native = self.jobs.submit(session, who)
         self.follower.expect(session)
         return native
@@ -148,8 +159,8 @@ class SlurmPlatform:
 
     @hookimpl
     def ebhpc_reconcile(self, sessions: Sequence[Session]) -> None:
-        self.jobs.reconcile(sessions)
-        self.reservations.reconcile(sessions, self._known)
+        self.jobs.reconcile(sessions, self.made)
+        self.reservations.reconcile(sessions, self._known, self.made)
 
     # --- results ---------------------------------------------------------------------------------------------
 

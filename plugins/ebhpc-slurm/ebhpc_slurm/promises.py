@@ -67,14 +67,15 @@ def reserve(
     return records.Reserve(
         name=native_name(session.uuid, settings.prefix),
         start=session.start + skew,
-        end=session.end + math.ceil(behind) + skew,
+        end=max(session.end + math.ceil(behind), session.start + 60) + skew,
         user=who.user,
         nodes=tuple(allocation.node for allocation in session.allocations),
         partition=partition,
         cpus=first.cores * threads,
         devices=first.devices,
         licences=session.licences,
-        whole=exclusive(session),
+        # Cores of several nodes cannot be reserved evenly: of n1, n2 and n3 tres=cpu=6 takes 4, 1 and 1
+        whole=exclusive(session) or len(session.allocations) > 1,
     )
 
 
@@ -93,6 +94,16 @@ def minutes(session: Session, settings: SlurmSettings, now: float, *, until: flo
     if until is None:
         return max(wanted, 1)
     return max(min(wanted, math.floor((until - now - LATE) / 60)), 1)
+
+
+_PATH = ': "${PATH:=/usr/local/bin:/usr/bin:/bin}"; export PATH; unset SLURM_EXPORT_ENV\n'
+"""A job is submitted with nothing of anybody's environment, so that it has no PATH either; its steps get its own."""
+
+
+def with_path(script: str) -> str:
+    """Return a script that has a PATH, and whose first command stands before all that a user may have written."""
+    first, newline, rest = script.partition("\n")
+    return f"{first}{newline}{_PATH}{rest}"
 
 
 def submit(
@@ -114,7 +125,7 @@ def submit(
     return records.Submit(
         name=native_name(session.uuid, settings.prefix),
         user=who.user,
-        script=script,
+        script=with_path(script),
         minutes=limit,
         cpus=min(allocation.cores for allocation in session.allocations) * threads,
         memory=first.memory,

@@ -31,13 +31,14 @@ class Site(Struct, frozen=True, kw_only=True):
     """What of the cluster is offered: ``partitions`` by preference (none: the default one).
 
     ``prefix`` begins the names of our own jobs and reservations. ``horizon``: how many seconds ahead
-    reservations that repeat are looked at.
+    reservations that repeat are looked at. ``gap``: how many seconds longer than promised ours last.
     """
 
     platform: str
     prefix: str
     partitions: tuple[str, ...] = ()
     horizon: int = 14 * 86400
+    gap: int = 0
 
 
 class Look(Struct, frozen=True, kw_only=True):
@@ -86,7 +87,7 @@ def snapshot(site: Site, look: Look, now: int) -> Snapshot:
     tiers = {one.name: one.tier for one in look.partitions}
     concerned = {one.name for one in look.partitions if not members.isdisjoint(hosts(one.nodes))}
     waiting = sorted(
-        (job for job in look.jobs if job.state not in LIVE and job.state not in ENDED),
+        (job for job in look.jobs if job.state not in ENDED and not _holds(job)),
         key=lambda job: (-max(tiers.get(name, 1) for name in job.partition.split(",")), -job.priority, job.id),
     )
     exclusive = frozenset(one.name for one in look.partitions if one.exclusive)
@@ -96,7 +97,7 @@ def snapshot(site: Site, look: Look, now: int) -> Snapshot:
         nodes=tuple(node for node in nodes if node.cores and node.memory),
         partitions=tuple(_partition(one, known) for one in shown),
         running=tuple(
-            job for one in look.jobs if one.state in LIVE and (job := _running(one, known, site.prefix)) is not None
+            job for one in look.jobs if _holds(one) and (job := _running(one, known, site.prefix)) is not None
         ),
         waiting=tuple(
             _waiting(job, site.prefix, exclusive)
@@ -108,20 +109,18 @@ def snapshot(site: Site, look: Look, now: int) -> Snapshot:
         ),
         finished=tuple(done for one in look.ended if (done := _finished(one)) is not None),
         licences=dict(look.licences),
-        scheduler=scheduler(look.settings),
+        scheduler=scheduler(look.settings, gap=site.gap),
     )
 
 
 _PARAMETER = re.compile(r"(\w+)=(\d+)")
 
 
-def scheduler(settings: Mapping[str, str]) -> Scheduler | None:
-    """Return how the cluster plans, by its ``SchedulerType`` and ``SchedulerParameters``; None: it does not say."""
-    if "SchedulerType" not in settings:
-        return None
+def scheduler(settings: Mapping[str, str], *, gap: int = 0) -> Scheduler:
+    """Return how the cluster plans, by its ``SchedulerType`` and ``SchedulerParameters``."""
     has = {name: int(value) for name, value in _PARAMETER.findall(settings.get("SchedulerParameters", ""))}
-    if settings["SchedulerType"] != "sched/backfill":
-        return Scheduler(backfill="none")
+    if settings.get("SchedulerType", "sched/backfill") != "sched/backfill":
+        return Scheduler(backfill="none", gap=gap, limit_step=60, whole_nodes=True)
     return Scheduler(
         backfill="conservative",
         window=has.get("bf_window", 1440) * 60,
@@ -130,6 +129,10 @@ def scheduler(settings: Mapping[str, str]) -> Scheduler | None:
         per_partition=has.get("bf_max_job_part", 0) or None,
         per_array=has.get("bf_max_job_array_resv", 20) or None,
         resolution=max(has.get("bf_resolution", 60), 1),
+        gap=gap,
+        limit_step=60,
+        # Cores of several named nodes cannot be reserved evenly
+        whole_nodes=True,
     )
 
 
@@ -182,6 +185,11 @@ def _partition(one: records.Partition, known: Mapping[str, records.Node]) -> Par
 # --- jobs --------------------------------------------------------------------------------------------------------
 
 
+def _holds(job: records.Job) -> bool:
+    """Whether a job has its nodes: it runs, or they are made ready for it."""
+    return job.state in LIVE or (job.state not in ENDED and bool(job.hosts))
+
+
 def _share(total: int, nodes: int) -> int:
     """Return each node's part, too large rather than too small where it is not even."""
     return -(-total // max(nodes, 1))
@@ -217,7 +225,8 @@ def _running(job: records.Job, known: Mapping[str, records.Node], prefix: str) -
         id=_number(job),
         allocations=allocations,
         started=job.started or job.submitted,
-        ends=job.ends if job.limit is not None else None,
+        # Of a node's cores Slurm reserves none from the very second on in which a job's limit ends
+        ends=job.ends + 1 if job.ends is not None and job.limit is not None else None,
         session=session_of(job.name, prefix),
         reservation=job.reservation or None,
         user=job.user,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 
 from ebhpc import batch
@@ -86,8 +86,8 @@ class Jobs:
         if _asked_before(directory.path, times=2):
             self._end(session, who)
 
-    def reconcile(self, sessions: Sequence[Session]) -> None:
-        """End jobs of ours that have no session."""
+    def reconcile(self, sessions: Sequence[Session], made: Container[str]) -> None:
+        """End jobs that we have ``made`` and that have no session."""
         living = {session.uuid for session in sessions}
         there = {
             str(job.id): job
@@ -95,6 +95,7 @@ class Jobs:
             if job.state not in ENDED
             and (uuid := session_of(job.name, self._settings.prefix)) is not None
             and uuid not in living
+            and uuid in made
             and job.user in self._users()
         }
         for number in self._orphans.told(list(there)):

@@ -65,7 +65,7 @@ def scene(cluster: Cluster) -> None:
     )
     sleep = "#!/bin/sh\nsleep 600\n"
     base = ("-t", "10", "-o", "/dev/null")
-    cluster.submit(sleep, *base, "-J", "two\nlines|and, more", "-N2", "--exclusive")
+    first = cluster.submit(sleep, *base, "-J", "two\nlines|and, more", "-N2", "--exclusive")
     cluster.submit(sleep, *base, "-J", "gpu", "-p", "gpu", "--gres=gpu:a100:1", "-n2")
     cluster.submit(sleep, *base, "-J", ours, "--comment", ours, f"--reservation={ours}", "-n2", "--mem=500")
     cluster.submit(sleep, *base, "-J", "later", "--begin=now+1hour")
@@ -73,7 +73,7 @@ def scene(cluster: Cluster) -> None:
     cluster.submit(sleep, *base, "-J", "big", "-N7", user="bob")
     cluster.submit(sleep, *base, "-J", "feature", "-C", "fast&fast", "-L", "matlab:2", "-n4", "-t", "1-00:00:00")
     cluster.submit(sleep, *base, "-J", "array", "-a", "3-9%2")
-    cluster.submit(sleep, *base, "-J", "dependent", "-d", "afterok:1", "-w", "n1", "-x", "n2")
+    cluster.submit(sleep, *base, "-J", "dependent", "-d", f"afterok:{first}", "-w", "n1", "-x", "n2")
     cluster.submit("#!/bin/sh\nexit 3\n", *base, "-J", "fails")
     cluster.submit("#!/bin/sh\n:\n", *base, "-J", "works", user="bob")
     cancelled = cluster.submit(sleep, *base, "-J", "cancelled", "-H")

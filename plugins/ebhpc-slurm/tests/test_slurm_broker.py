@@ -47,16 +47,16 @@ def notebook(here: Place) -> Path:
     return folder / "note.ipynb"
 
 
-def platform_of(place: Place, notebook: Path, **more: Any) -> dict[str, Any]:
+def platform_of(place: Place, notebook: Path) -> dict[str, Any]:
     settings = place.settings(look="500ms", identities={ADMIN: {"user": "alice", "account": "phys", "uid": ALICE}})
     settings["jobs"]["file_roots"] = [str(notebook.parent)]
-    return {"name": "lab", "kind": "slurm", "lead": "2s", "refresh": "1s", "settings": {**settings, **more}}
+    return {"name": "lab", "kind": "slurm", "lead": "2s", "refresh": "1s", "settings": settings}
 
 
 @contextmanager
-def running(place: Place, notebook: Path, folder: Path) -> Iterator[RunningBroker]:
+def running(place: Place, notebook: Path, folder: Path, **more: Any) -> Iterator[RunningBroker]:
     (folder / "faults").mkdir()
-    broker = RunningBroker(folder, {"platforms": [platform_of(place, notebook)], "api": {"workers": 1}})
+    broker = RunningBroker(folder, {"platforms": [{**platform_of(place, notebook), **more}], "api": {"workers": 1}})
     try:
         broker.make_ready()
         broker.start("api")
@@ -145,4 +145,20 @@ def test_offers_vanish_with_a_word_while_the_controller_is_down_and_sessions_go_
         here.cluster.controller.start()
         session = end_of(client, uuid)
         assert session.phase is Phase.COMPLETED, f"{words(session)}\n{broker.logs()}"
+        here.cluster.until(lambda: ours(here.platform()) == [])
+
+
+def test_in_the_queue_a_start_is_expected_and_the_job_runs_when_its_turn_comes(
+    here: Place, notebook: Path, tmp_path: Path
+) -> None:
+    with running(here, notebook, tmp_path, promise="queue") as broker, broker.client() as client:
+        here.cluster.until(
+            lambda: client.offers(request(notebook)).result == "YES", timeout=40
+        )  # it has to learn first
+        uuid = accepted(client, request(notebook))
+        session = end_of(client, uuid)
+        assert session.phase is Phase.COMPLETED, f"{words(session)}\n{broker.logs()}"
+        (job,) = here.platform().slurm.jobs(f"ebhpc-{uuid}")
+        assert (job.reservation, job.user) == ("", "alice")
+        assert (notebook.parent / "ran").read_text() == "once\n"
         here.cluster.until(lambda: ours(here.platform()) == [])

@@ -194,7 +194,7 @@ def test_a_node_that_dies_takes_its_job_with_it_and_the_job_does_not_run_again(h
         seen = until(platform, one, ended)
         assert seen.state == "FAILED"
         assert "a node of the job's failed" in [str(told) for told in seen.messages]
-        platform.cluster.forget("nodes")
+        platform.cluster.nodes(fresh=True)
         nodes = {node.name: node.state for node in platform.ebhpc_snapshot(int(time.time())).nodes}
         assert nodes["n3"] == "DOWN"
         finish(platform, one)
@@ -229,6 +229,19 @@ def test_without_the_accounting_nothing_is_concluded_from_a_job_that_is_gone(her
     states = {seen.uuid: seen.state for seen in here.platform().ebhpc_observe([one, never])}
     assert states == {one.uuid: "SUCCEEDED", never.uuid: "GONE"}
     platform.ebhpc_cleanup(one)
+
+
+def test_of_a_session_that_was_not_asked_about_at_the_last_look_nothing_is_said(here: Place) -> None:
+    platform, slow = here.platform(), here.platform(look="1h")
+    one = submitted(platform, ready(platform, session(firm=False), SLEEP))
+    until(platform, one, runs)
+    assert [seen.state for seen in slow.ebhpc_observe([one])] == ["RUNNING"]
+    other = submitted(platform, ready(platform, session(firm=False), SLEEP))  # by another driver
+    assert [seen.uuid for seen in slow.ebhpc_observe([one, other])] == [one.uuid]
+    slow.follower.expect(one)
+    assert {seen.uuid for seen in slow.ebhpc_observe([one, other])} == {one.uuid, other.uuid}
+    for each in (one, other):
+        finish(platform, each)
 
 
 def test_a_job_that_the_controller_has_forgotten_is_found_in_the_accounting(here: Place) -> None:
@@ -268,16 +281,18 @@ def test_what_belongs_to_no_session_goes_and_what_is_not_ours_stays(
     here.cluster.run(
         ["scontrol", "create", "reservation", operators, "starttime=now+1hour", "duration=5", "users=bob", "nodes=n5"]
     )
+    twin = Place(here.cluster, "commands", here.state / "of another broker").platform()
+    same = held(twin, node="n7", start=600)  # whose operator has not read that each needs a prefix of its own
     living = [replace(alive, phase=Phase.WAITING)]
     platform.ebhpc_reconcile(living)
-    assert len(ours(platform)) == 4  # it may be of a session that is younger than the list
+    assert len(ours(platform)) == 5  # it may be of a session that is younger than the list
     clock[0] = now + 100
     platform.ebhpc_reconcile(living)
-    assert sorted(ours(platform)) == sorted([f"ebhpc-{alive.uuid}", "ebhpc-not-ours"])
+    assert sorted(ours(platform)) == sorted([f"ebhpc-{alive.uuid}", f"ebhpc-{same.uuid}", "ebhpc-not-ours"])
     assert ours(other) == [f"other-{theirs.uuid}"]
     assert orphan.uuid not in str(ours(platform))
     until(platform, lost, ended)
-    for each, one in ((platform, alive), (other, theirs)):
+    for each, one in ((platform, alive), (other, theirs), (twin, same)):
         each.ebhpc_release(one)
 
 

@@ -14,7 +14,7 @@ from msgspec.structs import asdict, replace
 from record import scene
 from slurm_lab import Place, ended, ours, ready, runs, session, submitted, text_of, until
 
-from ebhpc.model import Identity, Phase
+from ebhpc.model import Allocation, ClusterCompute, Identity, Phase
 from ebhpc.planning import Timeline
 from ebhpc.plugins import SessionFailed
 from ebhpc_slurm import records
@@ -146,6 +146,54 @@ def test_a_job_gets_the_devices_that_were_promised(newest: Place) -> None:
     platform.ebhpc_cleanup(one)
     platform.ebhpc_release(one)
     assert ours(platform) == []
+    platform.slurm.close()
+
+
+def test_a_job_of_several_nodes_gets_them_whole(newest: Place) -> None:
+    platform = newest.platform()
+    shares = tuple(Allocation(node=name, cores=2, memory=200) for name in ("n1", "n2", "n3"))
+    one = session(start=1, allocations=shares)
+    platform.ebhpc_hold(one)
+    (kept,) = platform.ebhpc_snapshot(int(time.time())).reservations
+    assert [(share.node, share.cores) for share in kept.allocations] == [("n1", 8), ("n2", 8), ("n3", 8)]
+    one = ready(platform, replace(one, held="yes"), ["/usr/bin/srun", "sh", "-c", "echo $SLURMD_NODENAME"])
+    one = submitted(platform, one)
+    seen = until(platform, one, ended)
+    assert sorted(text_of(platform, one).split()) == ["n1", "n2", "n3"], text_of(platform, one, "stderr")
+    assert seen.state == "SUCCEEDED"
+    platform.ebhpc_cleanup(one)
+    platform.ebhpc_release(one)
+    platform.slurm.close()
+
+
+def test_a_job_that_asks_for_whole_nodes_gets_them(newest: Place) -> None:
+    platform = newest.platform()
+    whole = ClusterCompute(exclusive=True)
+    one = session(start=1, compute=whole, allocations=(Allocation(node="n4", cores=8, memory=16000),))
+    platform.ebhpc_hold(one)
+    one = ready(platform, replace(one, held="yes"), ["/bin/sh", "-c", "echo $SLURM_CPUS_ON_NODE $SLURM_MEM_PER_NODE"])
+    one = submitted(platform, one)
+    assert until(platform, one, ended).state == "SUCCEEDED", text_of(platform, one, "stderr")
+    assert text_of(platform, one).split()[0] == "8"
+    platform.ebhpc_cleanup(one)
+    platform.ebhpc_release(one)
+    platform.slurm.close()
+
+
+def test_licences_are_reserved_and_used(newest: Place) -> None:
+    platform = newest.platform()
+    one = session(start=1, licences={"matlab": 8})
+    platform.ebhpc_hold(one)
+    with pytest.raises(SessionFailed, match="refused the reservation"):
+        platform.ebhpc_hold(session(start=1, node="n4", licences={"matlab": 4}))
+    (kept,) = platform.ebhpc_snapshot(int(time.time())).reservations
+    assert (kept.licences, kept.session) == ({"matlab": 8}, one.uuid)
+    one = submitted(platform, ready(platform, replace(one, held="yes"), ["/bin/true"]))
+    assert until(platform, one, ended).state == "SUCCEEDED"
+    (job,) = platform.slurm.jobs(f"ebhpc-{one.uuid}")
+    assert job.licences == "matlab:8"
+    platform.ebhpc_cleanup(one)
+    platform.ebhpc_release(one)
     platform.slurm.close()
 
 

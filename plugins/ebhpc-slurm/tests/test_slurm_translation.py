@@ -74,7 +74,7 @@ def test_running_jobs_hold_what_they_have_on_each_of_their_nodes(version: str) -
     assert gpu.allocations[0].devices == {"gpu": 1, "gpu:a100": 1}
     (ours,) = (job for job in running.values() if job.session is not None)
     assert (ours.session, ours.reservation, ours.allocations[0].memory) == (OURS, f"ebhpc-{OURS}", 500)
-    assert ours.ends == ours.started + 600
+    assert ours.ends == ours.started + 601
     (licensed,) = (job for job in running.values() if job.licences)
     assert (licensed.licences, licensed.allocations[0].cores) == ({"matlab": 2}, 4)
     assert sum("_" in number for number in running) == 2  # tasks of the array
@@ -128,7 +128,9 @@ def test_a_snapshot_can_be_planned_on_and_survives_being_published(version: str)
     assert timeline.free("n3", now, now + 60).cores == 8
     assert timeline.free("n1", now, now + 60).cores == 0
     assert timeline.free("n6", now, now + 60).cores == 0  # three reserved, five taken
-    assert whole.scheduler == Scheduler(backfill="conservative", window=1209600, depth=500, per_array=20, resolution=60)
+    assert whole.scheduler == Scheduler(
+        backfill="conservative", window=1209600, depth=500, per_array=20, resolution=60, limit_step=60, whole_nodes=True
+    )
 
 
 def test_the_two_versions_say_the_same() -> None:
@@ -246,10 +248,20 @@ def test_of_partitions_those_that_are_wanted_come_in_their_order() -> None:
 
 
 def test_a_cluster_without_backfill_plans_nothing() -> None:
-    assert scheduler({"SchedulerType": "sched/builtin"}) == Scheduler(backfill="none")
-    assert scheduler({}) is None
+    assert scheduler({"SchedulerType": "sched/builtin"}, gap=120) == Scheduler(
+        backfill="none", gap=120, limit_step=60, whole_nodes=True
+    )
     plain = scheduler({"SchedulerType": "sched/backfill", "SchedulerParameters": "bf_max_job_user=3,bf_window=60"})
-    assert plain == Scheduler(backfill="conservative", window=3600, depth=500, per_user=3, per_array=20, resolution=60)
+    assert plain == Scheduler(
+        backfill="conservative",
+        window=3600,
+        depth=500,
+        per_user=3,
+        per_array=20,
+        resolution=60,
+        limit_step=60,
+        whole_nodes=True,
+    )
 
 
 # --- what is ours, and hostile words -----------------------------------------------------------------------------
@@ -269,6 +281,14 @@ def test_a_job_of_another_user_with_our_name_is_none_of_ours() -> None:
     renamed = records.Job(id=3, name="new name", comment=name, user="alice", state="RUNNING", submitted=5)
     ended = records.Job(id=4, name=name, user="alice", state="COMPLETED", submitted=30)
     assert by_session([ours, renamed, ended], {OURS: "alice"}, "ebhpc") == {OURS: renamed}
+
+
+def test_the_job_of_somebody_who_is_nobody_there_any_more_is_told_by_its_number() -> None:
+    name = f"ebhpc-{OURS}"
+    ours = records.Job(id=1, name=name, user="alice", state="RUNNING")
+    theirs = records.Job(id=2, name=name, user="mallory", state="RUNNING", submitted=20)
+    assert by_session([ours, theirs], {}, "ebhpc", {OURS: "1"}) == {OURS: ours}
+    assert by_session([ours, theirs], {}, "ebhpc", {OURS: None}) == {}
 
 
 def row(**given: str) -> str:
