@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import selectors
-import signal
-import struct
-import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -16,14 +10,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from ebhpc.batch.beside import Beside, BesideFault
 from ebhpc_slurm import records
 from ebhpc_slurm.commands import Commands
 from ebhpc_slurm.processes import ThisHost
 from ebhpc_slurm.transport import NotReached, Refused, Slurm, SlurmFault, Unanswered, Why, fault
 
 T = TypeVar("T")
-
-MOST_BYTES = 1 << 30
 
 _BOOT = """\
 import sys
@@ -41,7 +34,7 @@ class Worker:
         self._environment = programs.environment
         self._within = within
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Beside | None = None
         self.about: Mapping[str, str] = {}
 
     def ask(self, question: str, **arguments: object) -> bytes:
@@ -57,10 +50,12 @@ class Worker:
             raise NotReached("pyslurm is busy with other questions")
         try:
             process = self._started()
-            request = msgspec.json.encode([question, arguments])
             try:
-                _write(process, struct.pack(">I", len(request)) + request, deadline)
-                return self._checked(_read(process, deadline))
+                process.send(msgspec.json.encode([question, arguments]), deadline)
+                return self._checked(process.receive(deadline))
+            except BesideFault as error:
+                self._end()
+                raise Unanswered(f"the process with pyslurm: {error}") from None
             except Unanswered:
                 self._end()
                 raise
@@ -72,32 +67,20 @@ class Worker:
         with self._lock:
             self._end()
 
-    def _started(self) -> subprocess.Popen[bytes]:
-        if self._process is not None and self._process.poll() is None:
+    def _started(self) -> Beside:
+        if self._process is not None and self._process.lives:
             return self._process
         self._end()
         source = resources.files("ebhpc_slurm").joinpath("pyslurm_worker.py").read_bytes()
         try:
-            process = self._process = subprocess.Popen(
-                self._words,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=self._environment,
-                cwd="/",
-                start_new_session=True,
-                bufsize=0,
-            )
+            process = self._process = Beside(self._words, self._environment)
         except (OSError, ValueError) as error:
             raise NotReached(f"the Python with pyslurm cannot be started: {error}") from None
         deadline = time.monotonic() + self._within
         try:
-            for stream in (process.stdin, process.stdout):
-                assert stream is not None
-                os.set_blocking(stream.fileno(), False)
-            _write(process, b"%d\n" % len(source) + source, deadline)
-            self.about = msgspec.json.decode(self._checked(_read(process, deadline)), type=dict[str, str])
-        except SlurmFault as error:
+            process.write(b"%d\n" % len(source) + source, deadline)
+            self.about = msgspec.json.decode(self._checked(process.receive(deadline)), type=dict[str, str])
+        except (BesideFault, SlurmFault) as error:
             self._end()
             raise NotReached(f"pyslurm did not start: {error}") from None
         return process
@@ -113,57 +96,13 @@ class Worker:
 
     def _end(self) -> None:
         process, self._process = self._process, None
-        if process is None:
-            return
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.kill()
-        process.wait()
-        for stream in (process.stdin, process.stdout):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
+        if process is not None:
+            process.end()
 
 
 class _Answer(msgspec.Struct):
     ok: msgspec.Raw = msgspec.Raw(b"null")
     error: str | None = None
-
-
-def _write(process: subprocess.Popen[bytes], data: bytes, deadline: float) -> None:
-    assert process.stdin is not None
-    left = memoryview(data)
-    with selectors.DefaultSelector() as selector:
-        selector.register(process.stdin, selectors.EVENT_WRITE)
-        while left:
-            if not selector.select(max(deadline - time.monotonic(), 0)):
-                raise Unanswered("pyslurm did not answer in time")
-            try:
-                left = left[os.write(process.stdin.fileno(), left) :]
-            except OSError as error:
-                raise Unanswered(f"the process with pyslurm has ended: {error}") from None
-
-
-def _read(process: subprocess.Popen[bytes], deadline: float) -> bytes:
-    (size,) = struct.unpack(">I", _exactly(process, 4, deadline))
-    if size > MOST_BYTES:
-        raise Unanswered(f"pyslurm answered {size} bytes")
-    return _exactly(process, size, deadline)
-
-
-def _exactly(process: subprocess.Popen[bytes], size: int, deadline: float) -> bytes:
-    assert process.stdout is not None
-    found = bytearray()
-    with selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ)
-        while len(found) < size:
-            if not selector.select(max(deadline - time.monotonic(), 0)):
-                raise Unanswered("pyslurm did not answer in time")
-            part = os.read(process.stdout.fileno(), min(size - len(found), 1 << 20))
-            if not part:
-                raise Unanswered("the process with pyslurm has ended")
-            found += part
-    return bytes(found)
 
 
 class Pyslurm(Slurm):

@@ -333,7 +333,7 @@ def test_a_pyslurm_that_dies_is_started_again(here: Place) -> None:
     first = slurm.worker._process
     assert first is not None
     os.killpg(first.pid, signal.SIGKILL)
-    first.wait()
+    assert here.cluster.until(lambda: not first.lives)
     assert len(slurm.nodes()) == 9
     assert _process(slurm) != first.pid
     here.cluster.controller.pause()
