@@ -153,12 +153,17 @@ def _booked(
     if not made:
         return True
 
+    with_changes: dict[str, Known] = {}
+
     def updated(name: str, changes: Changes) -> Known:
-        one = known[name]
-        assert isinstance(one, Known)
-        if not changes.present and not changes.gone:
-            return one
-        return replace(one, timeline=one.timeline.with_bookings(changes.present, changes.gone))
+        if name not in with_changes:
+            one = known[name]
+            assert isinstance(one, Known)
+            timeline = one.timeline
+            if changes.present or changes.gone:
+                timeline = timeline.with_bookings(changes.present, changes.gone)
+            with_changes[name] = replace(one, revision=changes.revision, timeline=timeline, looked=now)
+        return with_changes[name]
 
     def still_fit(name: str, changes: Changes) -> bool:
         return not changes.present or fits(updated(name, changes).timeline, windows[name])
@@ -185,11 +190,9 @@ def _booked(
     if booked is None:
         return False
     for name, changes in booked.changes.items():
-        one = known[name]
-        assert isinstance(one, Known)
-        added = booked.added.get(name, ())
-        timeline = one.timeline.with_bookings((*changes.present, *added), changes.gone)
-        broker.timelines.adopt(name, replace(one, revision=changes.revision, timeline=timeline, looked=now))
+        one = updated(name, changes)
+        timeline = one.timeline.with_bookings(booked.added.get(name, ()))
+        broker.timelines.adopt(name, replace(one, timeline=timeline))
     for (entry, offered), outcome in zip(made, booked.outcomes, strict=True):
         if outcome is Booked.DONE:
             entry.offered = offered
