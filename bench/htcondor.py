@@ -17,7 +17,8 @@ from ebhpc_htcondor import ads, ebhpc_platform
 from ebhpc_htcondor.platform import HTCondorPlatform
 from tests.lab.htcondor import Pool, htcondor_pool
 
-SHAPES = 20
+SHAPES, NAMED = 20, 3
+"""Kinds of jobs, and how many of them want machines by their names, so that no two machines are alike to them."""
 
 
 def fill(pool: Pool, slots: int, jobs: int) -> None:
@@ -37,7 +38,13 @@ def fill(pool: Pool, slots: int, jobs: int) -> None:
         words = ["condor_advertise", "-multiple", "-tcp", "UPDATE_STARTD_AD"]
         pool.run(words, user="root", data="\n".join(text[start : start + 500]), timeout=120)
     for shape in range(SHAPES):
-        more = {"request_cpus": 1000 + shape, "allowed_execute_duration": 600 * (shape + 1), "request_memory": 100}
+        more: dict[str, object] = {
+            "request_cpus": 1000 + shape,
+            "allowed_execute_duration": 600 * (shape + 1),
+            "request_memory": 100,
+        }
+        if shape < NAMED:
+            more["requirements"] = f'regexp("^w0{shape}", TARGET.Machine)'
         pool.sleep(600, user=("alice", "bob", "carol")[shape % 3], count=jobs // SHAPES, **more)
 
 

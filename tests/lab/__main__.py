@@ -7,7 +7,8 @@ import sys
 import time
 
 from tests.lab import cache, containers
-from tests.lab.slurm.__main__ import build
+from tests.lab.htcondor.__main__ import build as build_htcondor
+from tests.lab.slurm.__main__ import build as build_slurm
 
 
 def main() -> int:
@@ -20,7 +21,7 @@ def main() -> int:
         print("usage: python -m tests.lab [--remove]", file=sys.stderr)
         return 2
     # Both are tried, so that one look tells all that is missing
-    return max(build(), _containers())
+    return max(build_slurm(), build_htcondor(), _containers())
 
 
 def _containers() -> int:

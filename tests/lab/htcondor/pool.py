@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -165,17 +165,30 @@ class Pool:
         assert len(found) == 1, found
         return found[0]
 
+    def kill_machine(self, machine: str) -> None:
+        """Let a machine die: its startd, starters and jobs are killed at once; the master starts the startd again."""
+        startd = self.startd(machine).processes()
+        below = [child for one in startd for child in one.children(recursive=True)]
+        for process in [*startd, *below]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
     @contextlib.contextmanager
-    def without(self, daemon: Daemon) -> Any:
-        """Have a daemon killed for a while; the master, which would start it again, is held meanwhile."""
-        self.master.suspend()
-        daemon.kill()
+    def hanging(self, daemon: Daemon) -> Iterator[None]:
+        """Have a daemon that answers nobody for a while; the master would start a killed one again at once."""
+        daemon.pause()
         try:
             yield
         finally:
-            self.master.resume()
-            self.until(lambda: daemon.running, 30, f"{daemon.name} is started again")
+            daemon.resume()
             self.until(self._answers, 30, "the pool answers")
+
+    def killed(self, daemon: Daemon) -> None:
+        """Kill a daemon, and wait until the master has started it again."""
+        before = {process.pid for process in daemon.processes()}
+        daemon.kill()
+        self.until(lambda: {one.pid for one in daemon.processes()} - before, 30, f"{daemon.name} is started again")
+        self.until(self._answers, 30, "the pool answers")
 
     # --- the whole
 
@@ -207,6 +220,7 @@ class Pool:
         self.until(self._answers, timeout, "the pool answers")
         for file in self.reservations.iterdir():
             file.unlink()
+        (self.reservations / ".keep").touch()
         if self.changes:
             self.changes = {}
             self.reconfigure()
