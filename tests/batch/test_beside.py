@@ -74,7 +74,8 @@ def test_one_that_was_killed_says_so(started):
     os.kill(beside.pid, signal.SIGKILL)
     with pytest.raises(BesideFault, match="has ended"):
         beside.receive(soon())
-    assert not beside.lives
+    while beside.lives:  # its pipes are closed a moment before it is gone
+        time.sleep(0.01)
 
 
 def test_nonsense_is_not_waited_for(started):

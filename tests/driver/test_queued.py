@@ -288,11 +288,11 @@ def test_killed_at_any_point_a_driver_runs_each_queued_job_once_and_leaves_nothi
 
 @pytest.mark.slow
 def test_a_job_that_waits_behind_a_long_one_is_taken_out_of_a_real_queue_in_time(killed):
-    killed.queue.block(30)
+    killed.queue.block(90)
     killed.start()
-    uuid = queued(killed, latest=3, duration=60, platform=NAME)
+    uuid = queued(killed, latest=15, duration=60, platform=NAME)
     wait(lambda: killed.phase(uuid) is Phase.AVAILABLE, 30)
-    wait(lambda: killed.is_over(uuid), 30)
+    wait(lambda: killed.is_over(uuid), 60)
     assert killed.phase(uuid) is Phase.FAILED
     assert killed.queue.runs(uuid) == 0
     assert uuid in killed.queue.names("ended")
