@@ -20,7 +20,7 @@ Promise = Literal["reservation", "queue"]
 PROMISES: tuple[Promise, ...] = ("reservation", "queue")
 
 
-class Shape(Struct, frozen=True, kw_only=True):
+class Shape(Struct, frozen=True, kw_only=True, gc=False):
     """Resources on one node: cores, memory (MiB), devices by type."""
 
     cores: int
@@ -28,7 +28,7 @@ class Shape(Struct, frozen=True, kw_only=True):
     devices: dict[str, int] = field(default_factory=dict)
 
 
-class Allocation(Struct, frozen=True, kw_only=True):
+class Allocation(Struct, frozen=True, kw_only=True, gc=False):
     """Resources on one named node: cores, memory (MiB), devices by type."""
 
     node: str

@@ -10,7 +10,7 @@ from msgspec import Struct, field
 from ebhpc.model.sessions import Window
 
 
-class Booking(Struct, frozen=True, kw_only=True):
+class Booking(Struct, frozen=True, kw_only=True, gc=False):
     """A share of one node kept for a session from ``start`` to ``end`` (POSIX seconds, half open).
 
     ``expires``: the offer that it belongs to is free again from then (POSIX seconds); None once accepted.

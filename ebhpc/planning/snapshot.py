@@ -2,6 +2,9 @@
 
 Times are POSIX seconds, durations seconds, memory MiB. A job or reservation of the broker's own carries the
 session's UUID in ``session``, so that it is not counted beside the broker's booking.
+
+Of nodes and jobs there may be a hundred thousand. They refer to nothing that refers to them, so the garbage collector
+need not look at them (``gc=False``).
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ class NodeState(StrEnum):
     DOWN = "DOWN"
 
 
-class Node(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Node(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A node and all that it has, whether free or not."""
 
     name: str
@@ -36,7 +39,7 @@ class Node(Struct, frozen=True, kw_only=True, omit_defaults=True):
     state: NodeState = NodeState.UP
 
 
-class Partition(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Partition(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A named set of nodes with a time limit (None: unlimited)."""
 
     name: str
@@ -47,7 +50,7 @@ class Partition(Struct, frozen=True, kw_only=True, omit_defaults=True):
     open: bool = True
 
 
-class RunningJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class RunningJob(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A job that runs; ``ends`` is its limit (None: it has none).
 
     ``reservation`` names the reservation that it runs in, so that the two are not added up.
@@ -65,7 +68,7 @@ class RunningJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
     licences: dict[str, int] = field(default_factory=dict)
 
 
-class WaitingJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class WaitingJob(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A job that waits; the snapshot lists them in the order of the batch system. ``begin``: not before.
 
     - ``held``: it waits for someone to let it go. ``dependent``: it waits for other jobs. Neither starts by itself,
@@ -103,7 +106,7 @@ class WaitingJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
     exclusive: bool = False
 
 
-class Reservation(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Reservation(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Resources kept for someone, or for maintenance, from ``start`` to ``end``."""
 
     name: str
@@ -115,7 +118,7 @@ class Reservation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     licences: dict[str, int] = field(default_factory=dict)
 
 
-class FinishedJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class FinishedJob(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A job that ended since the last look: what it asked for and how long it ran."""
 
     id: str
@@ -130,7 +133,7 @@ class FinishedJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
     partition: str | None = None
 
 
-class PlannedJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class PlannedJob(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """When and where a waiting job is planned to start: from ``start`` to ``end``, its limit.
 
     It takes ``shape`` of each of ``nodes``, or all of each (``whole``).
