@@ -126,18 +126,22 @@ class Timelines:
         outlooks = self._forecasts.current(tx, name) if "queue" in self._platforms[name].promises else None
         known = self._known.get(name)
         if (
-            known is not None
-            and known.newest == record.version
-            and (known.version == record.version or name in self._making)
-            and known.revision >= record.revision
-            and known.outlooks is outlooks
+            known is None
+            or known.newest != record.version
+            or (known.version != record.version and name not in self._making)
+            or known.revision < record.revision
+            or known.outlooks is not outlooks
         ):
-            return known
-        try:
-            with self._locks[name]:
-                self._known[name] = known = replace(self._updated(tx, name, record, now), outlooks=outlooks)
-        except SnapshotUnreadableError as error:
-            return PlatformUnavailable(name, _HOOK, f"its stored state cannot be read: {error}")
+            try:
+                with self._locks[name]:
+                    self._known[name] = known = replace(self._updated(tx, name, record, now), outlooks=outlooks)
+            except SnapshotUnreadableError as error:
+                return PlatformUnavailable(name, _HOOK, f"its stored state cannot be read: {error}")
+        if known.version != record.version:
+            taken = known.timeline.snapshot.taken
+            if now - taken > self._platforms[name].config.stale:
+                reason = f"its newest state could not be taken in; the last one is of {instant_text(taken)}"
+                return PlatformUnavailable(name, _HOOK, reason)
         return known
 
     def why_unavailable(self, name: str, record: PlatformRecord | None, now: float) -> str | None:

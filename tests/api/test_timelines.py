@@ -105,5 +105,10 @@ def test_a_state_that_cannot_be_taken_in_is_told_in_the_log_and_the_next_one_is_
             break
         time.sleep(0.02)
     assert "no timeline could be made of its newest state" in caplog.text
+    site.clock.now += 121
+    site.publish("paper", [LARGE])
+    told = site.post("/requests", notebook())
+    assert told.json["result"] == "NO"
+    assert "its newest state could not be taken in" in told.content.decode()
     monkeypatch.setattr(timelines, "decode_snapshot", whole)
     until_yes(site, 16)
