@@ -2,7 +2,7 @@
 
 import signal
 
-pytest_plugins = ["tests.databases"]
+pytest_plugins = ["tests.databases", "tests.lab.container_fixtures"]
 
 # What a shell runs in its background ignores SIGINT, and so would every process that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

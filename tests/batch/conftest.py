@@ -29,7 +29,6 @@ from ebhpc.model import (
 )
 from ebhpc.staging.removal import remove
 from tests.lab import containers
-from tests.labs import require
 from tests.local.webserver import WebServer
 
 MARVIN = Identity(uuid="6a3d2bb6-3f0e-4b8b-8f37-7d3b6a4f0c11", username="marvin")
@@ -132,22 +131,6 @@ def web() -> Iterator[WebServer]:
     server = WebServer()
     yield server
     server.close()
-
-
-@pytest.fixture(scope="session")
-def registry() -> Iterator[containers.Registry]:
-    """A registry with the lab's image."""
-    lacking = containers.missing()
-    require(not lacking, "; ".join(lacking))
-    with containers.registry() as made:
-        yield made
-
-
-@pytest.fixture(scope="session")
-def podman(registry: containers.Registry) -> Iterator[containers.Podman]:
-    """podman with storage of the lab's own."""
-    with containers.podman(registry.registries) as made:
-        yield made
 
 
 @pytest.fixture

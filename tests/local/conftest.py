@@ -30,7 +30,6 @@ from ebhpc.model import (
     SimpleCompute,
 )
 from tests.lab import containers
-from tests.labs import require
 from tests.local.webserver import WebServer
 
 HOUR = 3600
@@ -151,22 +150,6 @@ def web() -> Iterator[WebServer]:
     server = WebServer()
     yield server
     server.close()
-
-
-@pytest.fixture(scope="session")
-def registry() -> Iterator[containers.Registry]:
-    """A registry with the lab's image."""
-    lacking = containers.missing()
-    require(not lacking, "; ".join(lacking))
-    with containers.registry() as made:
-        yield made
-
-
-@pytest.fixture(scope="session")
-def podman(registry: containers.Registry) -> Iterator[containers.Podman]:
-    """podman with storage of the lab's own."""
-    with containers.podman(registry.registries) as made:
-        yield made
 
 
 @pytest.fixture

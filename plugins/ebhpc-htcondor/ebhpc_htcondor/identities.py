@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
+from ebhpc import batch
 from ebhpc_htcondor.settings import HTCondorSettings, Mapped
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 
 
 def mapped(settings: HTCondorSettings, username: str) -> Mapped | None:
     """Return who a user of the broker is in the pool; None: nobody."""
-    known = settings.identities.get(username)
-    if known is None and settings.others == "same-name" and _NAME.fullmatch(username) and username != "root":
-        known = Mapped(user=username)
-    return known
+    return batch.user_of(username, settings.identities, Mapped, same_name=settings.others == "same-name")
 
 
 def is_user(settings: HTCondorSettings, owner: str) -> bool:

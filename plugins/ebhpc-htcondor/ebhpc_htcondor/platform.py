@@ -20,7 +20,6 @@ from ebhpc.model import (
     Finding,
     Identity,
     Message,
-    MessageKind,
     Observation,
     Output,
     Policy,
@@ -29,7 +28,6 @@ from ebhpc.model import (
     Request,
     Session,
     SimpleCompute,
-    message,
 )
 from ebhpc.planning import Snapshot
 from ebhpc.plugins import SessionFailed
@@ -93,7 +91,7 @@ class HTCondorPlatform:
     def ebhpc_policy(self, request: Request, identity: Identity, platform: str) -> Policy | None:
         if mapped(self.settings, identity.username) is not None:
             return None
-        return Policy(refusals=(_no_account(identity.username, platform),))
+        return Policy(refusals=(batch.no_account(identity.username, platform),))
 
     @hookimpl
     def ebhpc_snapshot(self, now: int) -> Snapshot:
@@ -185,7 +183,7 @@ class HTCondorPlatform:
     def _who(self, session: Session) -> Mapped:
         who = self._known(session)
         if who is None:
-            raise SessionFailed(_no_account(session.owner.username, self.name))
+            raise SessionFailed(batch.no_account(session.owner.username, self.name))
         return who
 
     def account(self, who: Mapped) -> batch.Account:
@@ -194,17 +192,4 @@ class HTCondorPlatform:
         Raises:
             SessionFailed: nobody here knows the user.
         """
-        if self.settings.run_as == "self":
-            return batch.unix_account(None)
-        if who.uid is not None:
-            return batch.Account(name=who.user, uid=who.uid)
-        try:
-            return batch.unix_account(who.user)
-        except KeyError:
-            text = "The broker's host does not know the pool's user {user}."
-            raise SessionFailed(message(MessageKind.FAILED, text, user=who.user)) from None
-
-
-def _no_account(username: str, platform: str) -> Message:
-    text = "{username} has no account on {platform}."
-    return message(MessageKind.POLICY_REFUSED, text, username=username, platform=platform)
+        return batch.account_of(who, own=self.settings.run_as == "self")

@@ -7,10 +7,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from ebhpc.batch import JobSettings
+from ebhpc.batch import JobSettings, UnixUser
 from ebhpc.config import Duration, Seconds
-
-UnixName = Annotated[str, Meta(pattern=r"\A[A-Za-z_][A-Za-z0-9_.-]{0,63}\Z", description="a Unix user name")]
 
 Word = Annotated[
     str, Meta(pattern=r"\A[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}\Z", description="a name of letters, digits and . _ -")
@@ -32,15 +30,11 @@ Prefix = Annotated[
 Line = Annotated[str, Meta(pattern=r"\A[^\r\n\0]*\Z", description="one line")]
 
 
-class Mapped(Struct, frozen=True, kw_only=True):
+class Mapped(UnixUser, frozen=True, kw_only=True):
     """Who a user of the broker is in the pool."""
 
-    user: UnixName
     group: Word | None = None
     """The accounting group of his jobs; absent: the platform's."""
-
-    uid: Annotated[int, Meta(ge=1)] | None = None
-    """The user's number, where the broker's host does not know the pool's users."""
 
 
 class HTCondorSettings(Struct, frozen=True, kw_only=True):

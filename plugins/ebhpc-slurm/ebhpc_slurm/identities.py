@@ -7,20 +7,17 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
+from ebhpc import batch
 from ebhpc_slurm.processes import Ran
 from ebhpc_slurm.settings import Mapped, SlurmSettings
 from ebhpc_slurm.transport import NotReached, fault
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 
 Run = Callable[[Sequence[str], bytes], Ran]
 
 
 def mapped(settings: SlurmSettings, username: str) -> Mapped | None:
     """Return who a user of the broker is on the cluster; None: nobody."""
-    known = settings.identities.get(username)
-    if known is None and settings.others == "same-name" and _NAME.fullmatch(username) and username != "root":
-        known = Mapped(user=username)
+    known = batch.user_of(username, settings.identities, Mapped, same_name=settings.others == "same-name")
     if known is None:
         return None
     return Mapped(
@@ -43,7 +40,7 @@ class Becoming(Struct, frozen=True, kw_only=True):
         Raises:
             SlurmFault: no token could be had.
         """
-        if not _NAME.fullmatch(user):
+        if not batch.is_unix_name(user):
             raise ValueError(f"no Unix user name: {user!r}")
         if self.how == "sudo":
             return [*(word.replace("{user}", user) for word in self.sudo), *words], ""

@@ -19,7 +19,6 @@ from ebhpc.model import (
     Finding,
     Identity,
     Message,
-    MessageKind,
     Observation,
     Output,
     Policy,
@@ -27,7 +26,6 @@ from ebhpc.model import (
     Promise,
     Request,
     Session,
-    message,
 )
 from ebhpc.planning import Snapshot
 from ebhpc.plugins import SessionFailed
@@ -88,16 +86,7 @@ class SlurmPlatform:
     def ebhpc_policy(self, request: Request, identity: Identity, platform: str) -> Policy | None:
         if mapped(self.settings, identity.username) is not None:
             return None
-        return Policy(
-            refusals=(
-                message(
-                    MessageKind.POLICY_REFUSED,
-                    "{username} has no account on {platform}.",
-                    username=identity.username,
-                    platform=platform,
-                ),
-            )
-        )
+        return Policy(refusals=(batch.no_account(identity.username, platform),))
 
     @hookimpl
     def ebhpc_snapshot(self, now: int) -> Snapshot:
@@ -184,14 +173,7 @@ class SlurmPlatform:
     def _who(self, session: Session) -> Mapped:
         who = self._known(session)
         if who is None:
-            raise SessionFailed(
-                message(
-                    MessageKind.POLICY_REFUSED,
-                    "{username} has no account on {platform}.",
-                    username=session.owner.username,
-                    platform=self.name,
-                )
-            )
+            raise SessionFailed(batch.no_account(session.owner.username, self.name))
         return who
 
     def account(self, who: Mapped) -> batch.Account:
@@ -200,12 +182,4 @@ class SlurmPlatform:
         Raises:
             SessionFailed: nobody here knows the user.
         """
-        if self.settings.run_as == "self":
-            return batch.unix_account(None)
-        if who.uid is not None:
-            return batch.Account(name=who.user, uid=who.uid)
-        try:
-            return batch.unix_account(who.user)
-        except KeyError:
-            text = "The broker's host does not know the cluster's user {user}."
-            raise SessionFailed(message(MessageKind.FAILED, text, user=who.user)) from None
+        return batch.account_of(who, own=self.settings.run_as == "self")

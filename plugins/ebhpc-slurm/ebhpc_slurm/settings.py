@@ -7,10 +7,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from ebhpc.batch import JobSettings
+from ebhpc.batch import JobSettings, UnixName, UnixUser
 from ebhpc.config import Duration, Seconds
-
-UnixName = Annotated[str, Meta(pattern=r"\A[A-Za-z_][A-Za-z0-9_.-]{0,63}\Z", description="a Unix user name")]
 
 Word = Annotated[
     str,
@@ -35,14 +33,11 @@ class Ssh(Struct, frozen=True, kw_only=True):
     port: Port = 22
 
 
-class Mapped(Struct, frozen=True, kw_only=True):
+class Mapped(UnixUser, frozen=True, kw_only=True):
     """Who a user of the broker is on the cluster; what is absent is the platform's."""
 
-    user: UnixName
     account: Word | None = None
     qos: Word | None = None
-    uid: Annotated[int, Meta(ge=1)] | None = None
-    """The user's number, where the broker's host does not know the cluster's users."""
 
 
 class SlurmSettings(Struct, frozen=True, kw_only=True):
