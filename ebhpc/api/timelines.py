@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
@@ -12,6 +13,7 @@ from sqlalchemy import Connection
 
 from ebhpc.model.times import instant_text
 from ebhpc.planning import Snapshot, SnapshotUnreadableError, Timeline, decode_snapshot
+from ebhpc.planning.pauses import Pause, no_pause
 from ebhpc.planning.queue import Outlooks
 from ebhpc.plugins import Platform, PlatformUnavailable
 from ebhpc.store import (
@@ -52,6 +54,9 @@ class Known(Struct, frozen=True, kw_only=True):
     newest: int = 0
     outlooks: Outlooks | None = None
 
+
+_PAUSE = 0.002
+"""Seconds that the making of a large timeline rests after each portion: longer than the portion took."""
 
 _SMALL = 2000
 """Nodes and jobs up to which a timeline is made at once, in a few dozen milliseconds."""
@@ -171,15 +176,16 @@ class Timelines:
             known = replace(known, revision=changes.revision, timeline=timeline, looked=now)
         return replace(known, newest=record.version)
 
-    def _made(self, name: str, known: Known | None, now: float) -> Known:
+    def _made(self, name: str, known: Known | None, now: float, pause: Pause = no_pause) -> Known:
         """Make a timeline of the newest snapshot with the bookings that are known, or that are to be read."""
         found = get_snapshot(self._store, name)
         assert found is not None, f"platform {name} has a version and no snapshot"
         version, packed = found
-        snapshot = decode_snapshot(packed)
+        snapshot = decode_snapshot(packed, pause=pause)
         if known is None or now - known.looked > _LASTS:
-            return Known(version=version, revision=0, timeline=self._timeline(name, snapshot), looked=now)
-        return replace(known, version=version, timeline=self._timeline(name, snapshot, known.timeline))
+            timeline = self._timeline(name, snapshot, None, pause)
+            return Known(version=version, revision=0, timeline=timeline, looked=now)
+        return replace(known, version=version, timeline=self._timeline(name, snapshot, known.timeline, pause))
 
     def _make(self, name: str, now: float) -> None:
         """Have a platform's new timeline made on a thread, unless that is being done."""
@@ -190,7 +196,7 @@ class Timelines:
     def _make_new(self, name: str, now: float) -> None:
         try:
             before = self._known.get(name)
-            made = self._made(name, before, now)
+            made = self._made(name, before, now, _let_others)
             if made.revision == 0:
                 with self._store.read() as tx:
                     changes = changes_since(tx, name, 0)
@@ -204,11 +210,17 @@ class Timelines:
         finally:
             self._making.discard(name)
 
-    def _timeline(self, name: str, snapshot: Snapshot, before: Timeline | None = None) -> Timeline:
+    def _timeline(self, name: str, snapshot: Snapshot, before: Timeline | None, pause: Pause) -> Timeline:
         """Make the timeline of a snapshot, with the bookings of the one ``before``."""
         return Timeline.of(
             snapshot,
             before.bookings() if before is not None else (),
             gap=snapshot.scheduler.gap if snapshot.scheduler is not None else 0,
             delay_queue=self._platforms[name].config.delay_queue,
+            pause=pause,
         )
+
+
+def _let_others() -> None:
+    """Let threads that answer have the interpreter for a while."""
+    time.sleep(_PAUSE)

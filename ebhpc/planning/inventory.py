@@ -11,7 +11,19 @@ from numpy.typing import NDArray
 
 from ebhpc.model.sessions import Allocation, Shape
 from ebhpc.planning.booking import Booking
-from ebhpc.planning.profile import FOREVER, LARGEST_AMOUNT, PAST, Amounts, Integers, Piece, Pieces, amount, instant
+from ebhpc.planning.pauses import PORTION, Pause, no_pause
+from ebhpc.planning.profile import (
+    FOREVER,
+    LARGEST_AMOUNT,
+    PAST,
+    Amounts,
+    Integers,
+    Piece,
+    Pieces,
+    amount,
+    in_arrays,
+    instant,
+)
 from ebhpc.planning.snapshot import Node, NodeState, PlannedJob, Reservation, RunningJob, Snapshot
 
 LICENCES = -1
@@ -46,7 +58,7 @@ class Inventory:
 
     ``capacities`` has shape ``(2 + devices, nodes)``: cores, memory (MiB), then each device type of
     ``device_columns``; ``usable`` tells which nodes are UP, ``members`` which a partition has, ``features`` which have
-    a feature. ``plain`` is taken whatever the broker books;
+    a feature. ``plain`` is taken of nodes, and ``plain_licences`` of the licences, whatever the broker books;
     ``natives`` belongs to owners, of each of whom the greatest of jobs, reservations and bookings counts.
     """
 
@@ -60,7 +72,8 @@ class Inventory:
     usable: NDArray[np.bool_]
     members: Mapping[str, NDArray[np.bool_]]
     features: Mapping[str, NDArray[np.bool_]]
-    plain: tuple[Taken, ...]
+    plain: tuple[Pieces, ...]
+    plain_licences: tuple[Piece, ...]
     natives: Mapping[Owner, Natives]
     _ranks: dict[tuple[int, ...], Integers] = field(default_factory=dict)
 
@@ -139,10 +152,10 @@ class Inventory:
         return limit if limit > taken else taken + max(GRACE, taken - limit)
 
 
-def inventory(snapshot: Snapshot, *, delay_queue: bool = False) -> Inventory:
+def inventory(snapshot: Snapshot, *, delay_queue: bool = False, pause: Pause = no_pause) -> Inventory:
     """Sort out a snapshot. Of nodes with one name the first counts; unknown nodes in jobs are ignored.
 
-    ``delay_queue``: what waiting jobs are planned to take counts as free.
+    ``delay_queue``: what waiting jobs are planned to take counts as free. ``pause`` is called now and then.
     """
     nodes = tuple({node.name: node for node in reversed(snapshot.nodes)}.values())[::-1]
     devices = sorted({device for node in nodes for device in node.devices})
@@ -174,23 +187,24 @@ def inventory(snapshot: Snapshot, *, delay_queue: bool = False) -> Inventory:
         },
         features=_featured(nodes),
         plain=(),
+        plain_licences=(),
         natives={},
     )
-    plain: list[Taken] = []
+    plain = _Plain(2 + len(devices), pause)
     natives: dict[Owner, Natives] = {}
     reservations = {reservation.name: reservation for reservation in snapshot.reservations}
     for job in snapshot.running:
         owner = _owner_of_job(job, reservations)
         for place, piece in _running(job, result):
             if owner is None:
-                plain.append((place, piece))
+                plain.add(place, piece)
             else:
                 group = natives.setdefault(owner, Natives({}, {}))
                 group.jobs.setdefault(place, []).append(piece)
     for planned in () if delay_queue else snapshot.planned:
         for place, piece in _planned(planned, result):
             if planned.session is None:
-                plain.append((place, piece))
+                plain.add(place, piece)
             else:
                 group = natives.setdefault(("session", planned.session), Natives({}, {}))
                 group.jobs.setdefault(place, []).append(piece)
@@ -199,11 +213,42 @@ def inventory(snapshot: Snapshot, *, delay_queue: bool = False) -> Inventory:
         owner = _owner_of_reservation(reservation)
         for place, piece in _reserved(reservation, result):
             if reservation.session is None and owner not in inhabited:
-                plain.append((place, piece))
+                plain.add(place, piece)
             else:
                 group = natives.setdefault(owner, Natives({}, {}))
                 group.reservations.setdefault(place, []).append(piece)
-    return replace(result, plain=tuple(plain), natives=natives)
+    return replace(result, plain=plain.arrays(), plain_licences=tuple(plain.licences), natives=natives)
+
+
+class _Plain:
+    """Collects what is taken whatever the broker books. Of nodes as arrays, made of a portion at a time."""
+
+    def __init__(self, quantities: int, pause: Pause) -> None:
+        self.licences: list[Piece] = []
+        self._quantities = quantities
+        self._pause = pause
+        self._places: list[int] = []
+        self._pieces: list[Piece] = []
+        self._full: list[Pieces] = []
+
+    def add(self, place: int, piece: Piece) -> None:
+        if place == LICENCES:
+            self.licences.append(piece)
+            return
+        self._places.append(place)
+        self._pieces.append(piece)
+        if len(self._places) == PORTION:
+            self._put_away()
+
+    def arrays(self) -> tuple[Pieces, ...]:
+        if self._places:
+            self._put_away()
+        return tuple(self._full)
+
+    def _put_away(self) -> None:
+        self._full.append(in_arrays(self._places, self._pieces, self._quantities))
+        self._places, self._pieces = [], []
+        self._pause()
 
 
 def _marked(places: list[int], count: int) -> NDArray[np.bool_]:

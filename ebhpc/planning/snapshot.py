@@ -18,6 +18,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from ebhpc.model.sessions import Allocation, Shape
+from ebhpc.planning.pauses import PORTION, Pause, no_pause
 
 
 class NodeState(StrEnum):
@@ -204,9 +205,6 @@ class SnapshotUnreadableError(ValueError):
 _FORM = b"S2"
 """The first bytes of an encoded snapshot; another number whenever the Structs above change beyond new fields."""
 
-_PORTION = 500
-"""So many of its items are decoded at a time: meanwhile nobody else has the interpreter."""
-
 _LISTS: dict[str, type[Struct]] = {
     "nodes": Node,
     "running": RunningJob,
@@ -226,14 +224,14 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
     lists = {name: getattr(snapshot, name) for name in _LISTS}
     head = _ENCODER.encode(replace(snapshot, **dict.fromkeys(_LISTS, ())))
     portions = {
-        name: [_ENCODER.encode(items[first : first + _PORTION]) for first in range(0, len(items), _PORTION)]
+        name: [_ENCODER.encode(items[first : first + PORTION]) for first in range(0, len(items), PORTION)]
         for name, items in lists.items()
     }
     return _FORM + zlib.compress(_ENCODER.encode((head, portions)), level=1)
 
 
-def decode_snapshot(encoded: bytes) -> Snapshot:
-    """Return the snapshot of a compact form.
+def decode_snapshot(encoded: bytes, *, pause: Pause = no_pause) -> Snapshot:
+    """Return the snapshot of a compact form; ``pause`` is called now and then.
 
     Raises:
         SnapshotUnreadableError: the bytes are damaged, or of another version of ebhpc.
@@ -242,10 +240,15 @@ def decode_snapshot(encoded: bytes) -> Snapshot:
         raise SnapshotUnreadableError("the snapshot is none, or of another version of ebhpc")
     try:
         head, portions = _DECODER.decode(zlib.decompress(encoded[len(_FORM) :]))
-        lists = {
-            name: tuple(item for portion in portions[name] for item in decoder.decode(portion))
-            for name, decoder in _ITEMS.items()
-        }
+        lists = {name: _items(decoder, portions[name], pause) for name, decoder in _ITEMS.items()}
         return replace(_HEAD.decode(head), **lists)
     except (zlib.error, msgspec.DecodeError, KeyError) as error:
         raise SnapshotUnreadableError(f"the snapshot is damaged: {error}") from error
+
+
+def _items(decoder: msgspec.msgpack.Decoder[list[Struct]], portions: list[bytes], pause: Pause) -> tuple[Struct, ...]:
+    items: list[Struct] = []
+    for portion in portions:
+        items += decoder.decode(portion)
+        pause()
+    return tuple(items)

@@ -9,6 +9,7 @@ import numpy as np
 from ebhpc.model.sessions import Shape, Window
 from ebhpc.planning.booking import Booking
 from ebhpc.planning.inventory import LICENCES, Inventory, Natives, inventory
+from ebhpc.planning.pauses import Pause, no_pause
 from ebhpc.planning.profile import FOREVER, Piece, Profile, in_arrays, instant, taking_everywhere, united
 from ebhpc.planning.rows import Rows, licences_of, rows_of, rows_of_profiles
 from ebhpc.planning.snapshot import Snapshot
@@ -68,16 +69,27 @@ class Timeline:
 
     @classmethod
     def of(
-        cls, snapshot: Snapshot, bookings: Iterable[Booking] = (), *, gap: int = 0, delay_queue: bool = False
+        cls,
+        snapshot: Snapshot,
+        bookings: Iterable[Booking] = (),
+        *,
+        gap: int = 0,
+        delay_queue: bool = False,
+        pause: Pause = no_pause,
     ) -> Timeline:
-        """Make the timeline of a snapshot and all live bookings (of equal ids the last counts)."""
+        """Make the timeline of a snapshot and all live bookings (of equal ids the last counts).
+
+        ``pause`` is called now and then: of a large snapshot that takes long.
+        """
         live = {booking.id: booking for booking in bookings}.values()
-        return cls._of(snapshot, live, gap, delay_queue)
+        return cls._of(snapshot, live, gap, delay_queue, pause)
 
     @classmethod
-    def _of(cls, snapshot: Snapshot, bookings: Iterable[Booking], gap: int, delay_queue: bool) -> Timeline:
-        known = inventory(snapshot, delay_queue=delay_queue)
-        taken = list(known.plain)
+    def _of(
+        cls, snapshot: Snapshot, bookings: Iterable[Booking], gap: int, delay_queue: bool, pause: Pause = no_pause
+    ) -> Timeline:
+        known = inventory(snapshot, delay_queue=delay_queue, pause=pause)
+        taken = [(LICENCES, piece) for piece in known.plain_licences]
         booked: dict[int, dict[int, Booking]] = {}
         owned: dict[str, dict[int, Booking]] = {}
         apart: list[Booking] = []
@@ -102,7 +114,7 @@ class Timeline:
             at_once = in_arrays([], [], quantities)
         on_nodes = [(place, piece) for place, piece in taken if place != LICENCES]
         singly = in_arrays([place for place, _ in on_nodes], [piece for _, piece in on_nodes], quantities)
-        rows = rows_of(capacities, [singly, at_once])
+        rows = rows_of(capacities, [*known.plain, singly, at_once])
         licences = licences_of(
             known.licence_amounts(known.snapshot.licences), [piece for place, piece in taken if place == LICENCES]
         )

@@ -44,9 +44,9 @@ def held(site, monkeypatch):
     gate = threading.Event()
     decode = timelines.decode_snapshot
 
-    def slow(packed):
+    def slow(packed, *, pause):
         assert gate.wait(20)
-        return decode(packed)
+        return decode(packed, pause=pause)
 
     monkeypatch.setattr(timelines, "decode_snapshot", slow)
     yield gate
@@ -91,7 +91,7 @@ def test_what_was_booked_meanwhile_is_on_the_new_timeline_too(site, held):
 def test_a_state_that_cannot_be_taken_in_is_told_in_the_log_and_the_next_one_is_tried(site, held, caplog, monkeypatch):
     broken = RuntimeError("no memory")
 
-    def fails(packed):
+    def fails(packed, *, pause):
         raise broken
 
     held.set()

@@ -1,0 +1,53 @@
+"""Which rules of firm time hold for somebody, and what a site knows when it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from zoneinfo import ZoneInfo
+
+from msgspec import Struct
+from msgspec.structs import fields
+
+from ebhpc.config.firm_time import FirmRules, FirmTime, GroupRules
+from ebhpc.planning.timeline import Timeline
+
+HOUR = 3600
+
+
+class Span(Struct, frozen=True, kw_only=True, gc=False):
+    """Firm time that somebody has: from ``start`` to ``end`` (POSIX seconds), on so many nodes, parts of them included.
+
+    ``together``: of several spans with the same one the largest counts, as of the offers of a set, of which one is
+    accepted at most.
+    """
+
+    start: int
+    end: int
+    nodes: float
+    together: str = ""
+
+
+class Site(Struct, frozen=True, kw_only=True):
+    """A platform, its rules for the user who asks, what is promised there, and what the user has already."""
+
+    platform: str
+    rules: FirmRules
+    zone: ZoneInfo
+    timeline: Timeline
+    now: int
+    has: tuple[Span, ...] = ()
+    prefer_cheap: bool = True
+
+
+def merged(platform: FirmTime, group: GroupRules | None) -> FirmRules:
+    """Return the platform's rules with those of a group in their place, where it has any."""
+    names = [field.name for field in fields(FirmRules)]
+    of_group = {name: getattr(group, name) for name in names} if group is not None else {}
+    return FirmRules(
+        **{name: getattr(platform, name) if of_group.get(name) is None else of_group[name] for name in names}
+    )
+
+
+def group_of(platform: FirmTime, matching: Sequence[bool]) -> GroupRules | None:
+    """Return the first of the platform's groups that is said to match."""
+    return next((group for group, fits in zip(platform.groups, matching, strict=True) if fits), None)
