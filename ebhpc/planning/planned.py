@@ -46,7 +46,8 @@ def planned_starts(snapshot: Snapshot, bookings: Iterable[Booking] = (), *, now:
     - can never start: it wants more than the nodes that are up have, a partition, feature, device or licence that
       there is not or that takes no work, or longer than each of its partitions allows;
     - the scheduler does not look at (``depth``, ``per_user``, ``per_partition``, ``per_array``), or that starts beyond
-      its ``window``; with EASY backfill all but those that can start now and each partition's first.
+      its ``window``; with EASY backfill all but those that can start now and each partition's first, with greedy
+      backfill all but those that can start now.
 
     With ``begin`` in the future a job starts then at the earliest; where the order is strict, or only heads of the
     queue are planned, nobody waits for it meanwhile.
@@ -127,7 +128,8 @@ class _Planner:
             if kind is None:
                 continue
             first, last = begin, self.last
-            if self.scheduler.backfill == "easy" and (name in self.heads or begin > self.now):
+            easy, greedy = self.scheduler.backfill == "easy", self.scheduler.backfill == "greedy"
+            if greedy or (easy and (name in self.heads or begin > self.now)):
                 last = self.now
             if self.scheduler.backfill == "none":
                 first = max(begin, self.frontier.get(name, self.now))

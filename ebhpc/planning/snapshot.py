@@ -155,7 +155,8 @@ class Scheduler(Struct, frozen=True, kw_only=True, omit_defaults=True):
     SchedulerParameters), which says minutes where this says seconds, and 0 where this says None.
 
     - ``backfill``: ``conservative``: each waiting job that is looked at gets a planned start, which later ones do not
-      push back (sched/backfill). ``easy``: only the first that cannot start at once, of each partition. ``none``: in
+      push back (sched/backfill). ``easy``: only the first that cannot start at once, of each partition. ``greedy``:
+      none, whatever fits starts, and nothing is kept free for what does not (HTCondor's negotiator). ``none``: in
       strict order, no job starts before another that stands before it in its partition (sched/builtin).
     - ``window`` [bf_window]: seconds from now to the last start that is planned; None: no end.
     - ``depth`` [bf_max_job_test]: how many waiting jobs are looked at; ``per_user`` [bf_max_job_user] and
@@ -167,7 +168,7 @@ class Scheduler(Struct, frozen=True, kw_only=True, omit_defaults=True):
     - ``whole_nodes``: what spans several nodes takes them whole, because no share of each can be reserved.
     """
 
-    backfill: Literal["conservative", "easy", "none"] = "conservative"
+    backfill: Literal["conservative", "easy", "greedy", "none"] = "conservative"
     window: int | None = None
     depth: int | None = None
     per_user: int | None = None
@@ -179,8 +180,18 @@ class Scheduler(Struct, frozen=True, kw_only=True, omit_defaults=True):
     whole_nodes: bool = False
 
 
+class Flavor(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A fixed shape that a platform hands out, and the licences that it costs, as a project's quota."""
+
+    name: str
+    shape: Shape
+    licences: dict[str, int] = field(default_factory=dict)
+
+
 class Snapshot(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """All of it, at the instant ``taken``. ``scheduler`` None: not known, taken for conservative without limits.
+
+    ``flavors``: the only shapes that the platform hands out (None: any).
 
     ``planned`` are starts of waiting jobs as :func:`ebhpc.planning.planned_starts` plans them; no plugin fills it.
     """
@@ -196,6 +207,7 @@ class Snapshot(Struct, frozen=True, kw_only=True, omit_defaults=True):
     licences: dict[str, int] = field(default_factory=dict)
     scheduler: Scheduler | None = None
     planned: tuple[PlannedJob, ...] = ()
+    flavors: tuple[Flavor, ...] | None = None
 
 
 class SnapshotUnreadableError(ValueError):

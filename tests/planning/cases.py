@@ -308,7 +308,7 @@ schedulers = st.one_of(
     st.none(),
     st.builds(
         Scheduler,
-        backfill=st.sampled_from(["conservative", "conservative", "easy", "none"]),
+        backfill=st.sampled_from(["conservative", "conservative", "easy", "greedy", "none"]),
         window=st.sampled_from([None, None, None, 10, 30]),
         depth=st.sampled_from([None, None, 1, 3]),
         per_user=st.sampled_from([None, None, 1, 2]),

@@ -126,7 +126,9 @@ class Waiting:
             if self.scheduler.window is not None:
                 last = min(last, self.now + self.scheduler.window)
             first = begin
-            if self.scheduler.backfill == "easy" and (name in self.heads or begin > self.now):
+            if self.scheduler.backfill == "greedy" or (
+                self.scheduler.backfill == "easy" and (name in self.heads or begin > self.now)
+            ):
                 last = self.now
             if self.scheduler.backfill == "none":
                 first = max(begin, self.last.get(name, self.now))

@@ -234,7 +234,7 @@ def test_features_devices_and_licences_are_waited_for() -> None:
         waits("never", cores=10**30, nodes=10**9),
     ],
 )
-@pytest.mark.parametrize("backfill", ["conservative", "easy", "none"])
+@pytest.mark.parametrize("backfill", ["conservative", "easy", "greedy", "none"])
 def test_a_job_that_can_never_run_is_in_nobodys_way(impossible: WaitingJob, backfill: Any) -> None:
     state = snapshot(
         *THREE,

@@ -109,7 +109,25 @@ def test_a_scheduler_of_little_depth_and_one_in_strict_order_let_nothing_slip_pa
     assert start_of(state, asked) == 0
     for scheduler in (Scheduler(depth=3), Scheduler(backfill="none"), Scheduler(per_partition=2)):
         assert start_of(msgspec.structs.replace(state, scheduler=scheduler), asked) > 0
-    assert start_of(msgspec.structs.replace(state, scheduler=Scheduler(backfill="easy")), asked) == 0
+    for backfill in ("easy", "greedy"):
+        assert start_of(msgspec.structs.replace(state, scheduler=Scheduler(backfill=backfill)), asked) == 0
+
+
+def test_of_a_long_array_places_are_kept_for_as_many_tasks_as_the_scheduler_plans() -> None:
+    queue = (waiting("array", nodes=2, tasks=5),)
+    state = snapshot(running=(running("r", "n0", started=NOW, ends=NOW + HOUR),), waiting=queue)
+    asked = demand(duration=5 * HOUR, least=Shape(cores=1, memory=16))
+    behind_all = start_of(state, asked)
+    some = start_of(msgspec.structs.replace(state, scheduler=Scheduler(per_array=1)), asked)
+    assert 0 < some < behind_all
+
+
+def test_beyond_the_window_of_a_scheduler_a_long_job_may_start_before_what_waits() -> None:
+    queue = tuple(waiting(str(number), nodes=2) for number in range(3))
+    state = snapshot(running=(running("r", "n0", started=NOW, ends=NOW + HOUR),), waiting=queue)
+    asked = demand(duration=9 * HOUR, least=Shape(cores=1, memory=16))
+    assert start_of(msgspec.structs.replace(state, scheduler=Scheduler(window=HOUR // 2)), asked) == 0
+    assert start_of(state, asked) > 0
 
 
 def test_per_user_limits_hold_for_the_user_alone() -> None:

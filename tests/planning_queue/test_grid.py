@@ -96,14 +96,58 @@ def test_without_backfill_nothing_starts_before_what_stands_before_it() -> None:
 def test_with_easy_backfill_a_job_may_push_back_all_but_the_first_that_waits() -> None:
     changes = Changes(np.array([[300.0, 600.0]]), np.array([[2.0], [2.0]]))
 
-    def queue(easy: bool) -> float:
-        current = profile(np.array([4.0]), changes, None, samples=1, easy=easy)
+    def queue(backfill: str) -> float:
+        current = profile(np.array([4.0]), changes, None, samples=1, backfill=backfill)
         # The head waits for 6 of 8 until 300 s; the second for 8 until then and longer
         put(current, place((6,), 60.0, head_of="p"), np.array([60.0]), None)
         put(current, place((8,), 900.0, head_of="p"), np.array([900.0]), None)
         return float(fit(current, place((2,), 1500.0, head_of="p"))[0])
 
-    assert queue(easy=False) > 0.0
+    assert queue("conservative") > 0.0
     changes = Changes(np.array([[300.0, 600.0]]), np.array([[4.0], [2.0]]))
-    assert queue(easy=True) == 0.0
-    assert queue(easy=False) > 0.0
+    assert queue("easy") == 0.0
+    assert queue("conservative") > 0.0
+
+
+def test_greedy_a_job_may_push_back_the_first_too() -> None:
+    changes = Changes(np.array([[300.0]]), np.array([[2.0]]))
+
+    def queue(backfill: str) -> float:
+        current = profile(np.array([4.0]), changes, None, samples=1, backfill=backfill)
+        assert put(current, place((6,), 60.0, head_of="p"), np.array([60.0]), None)[0] == 300.0
+        return float(fit(current, place((2,), 1500.0, head_of="p"))[0])
+
+    assert queue("easy") == 360.0
+    assert queue("greedy") == 0.0
+
+
+def test_what_starts_beyond_the_window_may_be_pushed_back_by_what_starts_within_it() -> None:
+    changes = Changes(np.array([[1200.0]]), np.array([[2.0]]))
+
+    def queue(window: float | None) -> tuple[float, float]:
+        current = profile(np.array([4.0]), changes, None, samples=1, window=window)
+        assert put(current, place((6,), 60.0), np.array([60.0]), None)[0] == 1200.0
+        small = fit(current, place((2,), 3000.0))[0]
+        # As large as the first: it stays behind it all the same
+        return float(small), float(fit(current, place((6,), 60.0))[0])
+
+    assert queue(None) == (1260.0, 1260.0)
+    assert queue(1200.0) == (1260.0, 1260.0)
+    assert queue(600.0) == (0.0, 1260.0)
+
+
+def test_nothing_is_kept_free_for_tasks_beyond_those_that_are_planned() -> None:
+    changes = Changes(np.array([[300.0]]), np.array([[2.0]]))
+
+    def queue(reserved: bool) -> float:
+        current = profile(np.array([4.0]), changes, None, samples=1)
+        put(current, place((6,), 60.0), np.array([60.0]), None)
+        assert put(current, place((6,), 60.0, reserved=reserved), np.array([60.0]), None)[0] == 360.0
+        return float(fit(current, place((6,), 60.0))[0])
+
+    assert queue(True) == 420.0
+    assert queue(False) == 360.0
+    # What starts at once takes what it takes, planned or not
+    current = profile(np.array([4.0]), nothing(), None, samples=1)
+    assert put(current, place((4,), 60.0, reserved=False), np.array([60.0]), None)[0] == 0.0
+    assert fit(current, place((4,), 60.0))[0] == 60.0

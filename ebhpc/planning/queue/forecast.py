@@ -18,7 +18,7 @@ from msgspec import Struct, field
 
 from ebhpc.model.sessions import Demand
 from ebhpc.planning.queue.estimator import StartEstimator
-from ebhpc.planning.queue.grid import GRID, Profile
+from ebhpc.planning.queue.grid import GRID, Profile, reach_of
 from ebhpc.planning.queue.placement import Floats
 from ebhpc.planning.queue.platform_queue import PlatformQueue
 from ebhpc.planning.queue.simulation import Simulated
@@ -68,9 +68,9 @@ class Expected(Struct, frozen=True, array_like=True):
 class Forecast(Struct, frozen=True, kw_only=True):
     """What becomes of the queue of one snapshot, ``taken`` (POSIX seconds).
 
-    ``left`` are the profiles as bytes, one for each of ``marks``; their numbers have the shape ``(quantities, samples,
-    instants)`` with so many ``samples``, of which the first is the plan on limits. ``shares`` tell which part of each
-    class of nodes is in each pool, ``(pools, classes)``. ``bounds`` have for each mark the groups of jobs that are
+    ``left`` are the profiles as bytes, one for each of ``marks``, and ``kept`` those of what something is kept free
+    for, empty where that is all; their numbers have the shape ``(quantities, samples, instants)`` with so many
+    ``samples``, of which the first is the plan on limits. ``shares`` tell which part of each class of nodes is in each pool, ``(pools, classes)``. ``bounds`` have for each mark the groups of jobs that are
     full: when the next of them is looked at.
     """
 
@@ -90,7 +90,7 @@ class Forecast(Struct, frozen=True, kw_only=True):
     shares: bytes
     marks: tuple[Mark, ...]
     left: tuple[bytes, ...]
-    easy: tuple[bytes, ...] = ()
+    kept: tuple[bytes, ...] = ()
     bounds: tuple[tuple[tuple[tuple[str, str], int, bytes], ...], ...] = ()
     priorities: dict[str, int] = field(default_factory=dict)
     """of each user, that of his waiting job that came last; empty where jobs stand in the order of submission"""
@@ -146,7 +146,7 @@ def forecast_of(
             for place in marks
         ),
         left=tuple(each.left.astype(_PROFILE).tobytes() for each in profiles),
-        easy=tuple(each.easy.astype(_PROFILE).tobytes() for each in profiles if each.easy is not None),
+        kept=tuple(b"" if each.kept is None else each.kept.astype(_PROFILE).tobytes() for each in profiles),
         bounds=tuple(_bounds(each, snapshot.scheduler) for each in profiles),
         priorities=_priorities(queue, snapshot),
         sessions=sessions,
@@ -184,7 +184,7 @@ def decode_forecast(packed: bytes) -> Forecast:
         raise ForecastUnreadableError(f"it is damaged: {error}") from error
 
 
-_FORM = b"F1"
+_FORM = b"F2"
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Forecast)
 
@@ -208,6 +208,8 @@ class Outlooks:
             ForecastUnreadableError: its parts do not fit together.
         """
         rows = len(forecast.capacity)
+        scheduler = forecast.scheduler or Scheduler()
+        reach = 1 if scheduler.backfill in ("easy", "greedy") else reach_of(scheduler.window)
 
         def array(packed: bytes) -> Floats:
             flat = np.frombuffer(packed, dtype=_PROFILE)
@@ -217,7 +219,8 @@ class Outlooks:
             profiles = tuple(
                 Profile(
                     array(left),
-                    array(forecast.easy[number]) if forecast.easy else None,
+                    reach,
+                    array(forecast.kept[number]) if forecast.kept[number] else None,
                     bounds={
                         (group, depth): (0, np.frombuffer(bound)) for group, depth, bound in forecast.bounds[number]
                     },

@@ -8,6 +8,8 @@ short job takes as much as it really does.
 Each job starts at the first instant from which all that it needs is free for as long as its limit, given the
 jobs before it, and occupies its place for its run time. Rules of a scheduler that looks at some of its jobs only are
 told as groups: a job is not looked at before it stands among the first ``depth`` that wait of each group of its own.
+What such rules keep nothing free for, later jobs may push back: where a profile knows of any, it has a second one
+without it, and jobs that start soon go by that.
 """
 
 from __future__ import annotations
@@ -55,6 +57,7 @@ class Place:
     begin: float = 0.0
     groups: tuple[Group, ...] = ()
     head_of: Hashable = None
+    reserved: bool = True
 
     @classmethod
     def of(
@@ -66,23 +69,27 @@ class Place:
         begin: float = 0.0,
         groups: tuple[Group, ...] = (),
         head_of: Hashable = None,
+        reserved: bool = True,
     ) -> Place:
-        """Make one from amounts of all quantities."""
+        """Make one from amounts of all quantities. Not ``reserved``: nothing is kept free for it before it starts."""
         wanted, taken = np.flatnonzero(needs), np.flatnonzero(takes)
-        return cls(wanted, needs[wanted], taken, takes[taken], limit, begin, groups, head_of)
+        return cls(wanted, needs[wanted], taken, takes[taken], limit, begin, groups, head_of, reserved)
 
 
 @dataclass(slots=True, eq=False)
 class Profile:
     """What is free from each instant of the grid to the next: ``left`` has shape ``(quantities, samples, instants)``.
 
-    ``easy``, with EASY backfill, is what is free beside the jobs that run, that start at once, and the first of each
-    partition that cannot; else it is None. ``started`` has for each group its jobs' starts so far.
+    ``kept`` is what is free beside all that something is kept free for, where that is less than all that was placed;
+    else it is None. A job may start by it at the first ``reach`` instants. ``heads``: nothing is kept free for a job
+    that cannot start at once, unless it is the first of its partition, by sample. ``started`` has for each group its
+    jobs' starts so far.
     """
 
     left: Floats
-    easy: Floats | None = None
-    heads: dict[Hashable, Bools] = field(default_factory=dict)
+    reach: int = len(GRID)
+    kept: Floats | None = None
+    heads: dict[Hashable, Bools] | None = None
     started: dict[GroupName, list[Floats]] = field(default_factory=dict)
     bounds: dict[Group, tuple[int, Floats]] = field(default_factory=dict)
 
@@ -106,8 +113,18 @@ class Profile:
         return known[1]
 
 
-def profile(free: Floats, changes: Changes, uniform: Floats | None, *, samples: int, easy: bool = False) -> Profile:
+def profile(
+    free: Floats,
+    changes: Changes,
+    uniform: Floats | None,
+    *,
+    samples: int,
+    backfill: str = "conservative",
+    window: float | None = None,
+) -> Profile:
     """Return the profile of what runs: ``free`` now, of shape ``(quantities,)``, and its ``changes``.
+
+    ``backfill`` and ``window`` (seconds) are those of :class:`~ebhpc.planning.snapshot.Scheduler`.
 
     ``uniform`` in [0, 1), of the shape of the changes' times, decides where an end between two instants goes; where
     it is None, or the change takes something away, the later instant for ends, the earlier for what is taken.
@@ -128,7 +145,14 @@ def profile(free: Floats, changes: Changes, uniform: Floats | None, *, samples: 
                     (at[:, some] + shift).ravel(), weights.ravel(), minlength=samples * (len(GRID) + 1)
                 ).reshape(samples, -1)
                 left[quantity] += summed[:, :-1].cumsum(axis=1)
-    return Profile(left, left.copy() if easy else None)
+    if backfill in ("easy", "greedy"):
+        return Profile(left, 1, left.copy(), {} if backfill == "easy" else None)
+    return Profile(left, reach_of(window))
+
+
+def reach_of(window: float | None) -> int:
+    """Return at how many instants of the grid a scheduler plans starts that looks ``window`` seconds ahead."""
+    return len(GRID) if window is None else max(int(GRID.searchsorted(window, side="right")), 1)
 
 
 def rounded(times: Floats, uniform: Floats | None) -> Integers:
@@ -158,27 +182,42 @@ def put(profile: Profile, job: Place, runs: Floats, uniform: Floats | None) -> F
     held = (column >= first[:, np.newaxis]) & (column < end[:, np.newaxis]) & placed[:, np.newaxis]
     taken = job.takes[:, np.newaxis, np.newaxis] * held
     profile.left[job.take_rows] -= taken
-    if profile.easy is not None:
-        now = placed & (first == 0)
-        head = placed & ~now & ~profile.heads.get(job.head_of, np.zeros(len(now), dtype=bool))
-        profile.heads[job.head_of] = profile.heads.get(job.head_of, head) | head
-        profile.easy[job.take_rows] -= taken * (now | head)[:, np.newaxis]
+    keeps = _keeps(profile, job, first, placed)
+    if profile.kept is None and not keeps[placed].all():
+        profile.kept = profile.left.copy()
+        profile.kept[job.take_rows] += taken
+    if profile.kept is not None:
+        profile.kept[job.take_rows] -= taken * keeps[:, np.newaxis]
     for group, _ in job.groups:
         profile.started.setdefault(group, []).append(start)
     return start
 
 
+def _keeps(profile: Profile, job: Place, first: Integers, placed: Bools) -> Bools:
+    """Return in which samples the scheduler keeps free what a job will take from the instant ``first`` on."""
+    now = placed & (first == 0)
+    if profile.reach > 1:
+        return now | (placed & (first < profile.reach) & job.reserved)
+    if profile.heads is None:
+        return now
+    before = profile.heads.get(job.head_of, np.zeros(len(now), dtype=bool))
+    head = placed & ~now & ~before
+    profile.heads[job.head_of] = before | head
+    return now | head
+
+
 def _first(profile: Profile, job: Place) -> tuple[Integers, Floats]:
     """Return the number of the instant at which a job starts, and its start in seconds, NEVER included."""
-    good = free = _good(profile.left, job)
+    good = _good(profile.left, job)
+    if profile.kept is not None:
+        good[:, : profile.reach] |= _good(profile.kept, job)[:, : profile.reach]
+    free = good
     bound = job.begin
     bounds = [found for group, depth in job.groups if (found := profile.bound(group, depth)) is not None]
     if bound > 0:
         good = good & (bound <= GRID)
     for found in bounds:
         good = good & (found[:, np.newaxis] <= GRID)
-    if profile.easy is not None and bound <= 0 and not bounds:
-        good[:, 0] |= _good(profile.easy, job)[:, 0]
     first = good.argmax(axis=1)
     row = np.arange(len(first))
     start: Floats = np.where(good[row, first], GRID[first], NEVER)

@@ -41,7 +41,10 @@ NodeSet = NDArray[np.bool_]
 
 
 class Wish(Struct, frozen=True, kw_only=True):
-    """A waiting job, or a demand, in one form. ``key`` orders: the priority of its partition, then its own."""
+    """A waiting job, or a demand, in one form. ``key`` orders: the priority of its partition, then its own.
+
+    Not ``reserved``: the scheduler plans no start for it, being one of many in an array.
+    """
 
     id: str
     nodes: int
@@ -57,6 +60,7 @@ class Wish(Struct, frozen=True, kw_only=True):
     excluded: tuple[str, ...] = ()
     exclusive: bool = False
     key: tuple[int, int] = (0, 0)
+    reserved: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,6 +124,7 @@ def asked_of_finished(job: FinishedJob) -> Asked:
 def waiting_wishes(snapshot: Snapshot) -> list[Wish]:
     """Return what waits and may start by itself, in order; each task of an array that may run as one of its own."""
     partitions = {partition.name: partition for partition in snapshot.partitions}
+    per_array = None if snapshot.scheduler is None else snapshot.scheduler.per_array
     wishes: list[Wish] = []
     for job in snapshot.waiting:
         if job.held or job.dependent or job.reservation is not None:
@@ -127,7 +132,11 @@ def waiting_wishes(snapshot: Snapshot) -> list[Wish]:
         wish = _waiting(job, partitions)
         tasks = max(min(job.tasks, job.tasks if job.at_once is None else job.at_once), 1)
         wishes.append(wish)
-        wishes += [replace(wish, id=f"{wish.id}+{task}") for task in range(1, min(tasks, MOST_WAITING - len(wishes)))]
+        planned = tasks if per_array is None else max(per_array, 1)
+        wishes += [
+            replace(wish, id=f"{wish.id}+{task}", reserved=task < planned)
+            for task in range(1, min(tasks, MOST_WAITING - len(wishes)))
+        ]
         if len(wishes) >= MOST_WAITING:
             break
     return wishes[:MOST_WAITING]
@@ -265,6 +274,7 @@ class Flat:
             begin=wish.begin,
             groups=groups,
             head_of=head,
+            reserved=wish.reserved,
         )
 
 
@@ -310,7 +320,8 @@ def _queue(
         waiting=waiting,
         known_times=times,
         known_amounts=amounts,
-        easy=scheduler is not None and scheduler.backfill == "easy",
+        backfill="conservative" if scheduler is None else scheduler.backfill,
+        window=None if scheduler is None else scheduler.window,
     )
     return PlatformQueue(state, flat, members, tuple(wishes))
 

@@ -82,7 +82,7 @@ def look_out(
     np.maximum(runs, 1.0, out=runs)
     work_waiting = (_shares(state, [job.takes for job in state.waiting]) * runs[1:].mean(axis=0)).cumsum()
     profiles: dict[int, Profile] = {}
-    if marks or state.easy or running + waiting > _SHORT or any(job.groups for job in state.waiting):
+    if marks or running + waiting > _SHORT or not state.plain:
         found, profiles = _on_grid(state, ends, runs, random, marks)
     else:
         found = starts(state.free, _changes(state, ends), _queue(state, runs))
@@ -98,7 +98,7 @@ def _on_grid(
     uniform = random.random(changes.times.shape)
     uniform[0] = 0.0  # the plan on limits is exact: an end is the instant after it
     uniform[:, ends.shape[1] :] = 0.0  # and so are reservations
-    current = profile(state.free, changes, uniform, samples=samples, easy=state.easy)
+    current = profile(state.free, changes, uniform, samples=samples, backfill=state.backfill, window=state.window)
     chances = random.random((waiting, samples))
     chances[:, 0] = 0.0
     found = np.empty((samples, waiting))
@@ -122,6 +122,7 @@ def place_of(job: Waits, now: int) -> Place:
         begin=max(float((job.begin or 0) - now), 0.0),
         groups=job.groups,
         head_of=job.head_of,
+        reserved=job.reserved,
     )
 
 

@@ -37,6 +37,7 @@ class Waits(Struct, frozen=True, kw_only=True):
     begin: int | None = None
     groups: tuple[Group, ...] = ()
     head_of: Hashable = None
+    reserved: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,8 +46,8 @@ class QueueState:
 
     ``capacity`` and ``free`` have shape ``(quantities,)``; ``free`` is what nobody has now. ``waiting`` stands in the
     scheduler's order. ``known_times`` (seconds from now, ``(changes,)``) and ``known_amounts`` (``(changes,
-    quantities)``) tell what becomes free or is taken at known times, as by reservations. ``easy``: the scheduler plans
-    the first waiting job of each partition only.
+    quantities)``) tell what becomes free or is taken at known times, as by reservations. ``backfill`` and ``window``
+    are those of :class:`~ebhpc.planning.snapshot.Scheduler`.
     """
 
     now: int
@@ -56,7 +57,17 @@ class QueueState:
     waiting: tuple[Waits, ...]
     known_times: Floats = field(default_factory=lambda: np.zeros(0))
     known_amounts: Floats = field(default_factory=lambda: np.zeros((0, 0)))
-    easy: bool = False
+    backfill: str = "conservative"
+    window: int | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether a place is kept free for each waiting job, wherever it starts, in the order of the queue."""
+        return (
+            self.backfill not in ("easy", "greedy")
+            and self.window is None
+            and not any(job.groups or not job.reserved for job in self.waiting)
+        )
 
     def asked(self) -> Iterator[tuple[str, Asked]]:
         """Yield the id of each job, and what it asked for."""

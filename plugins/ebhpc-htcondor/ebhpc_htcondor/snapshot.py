@@ -44,7 +44,7 @@ def snapshot(site: Site, look: records.Look, now: int) -> Snapshot:
         licences=dict(site.licences),
         # The negotiator matches one job after the other with what is free now, and plans nothing: of the ways that
         # the planner knows this one keeps least for those who cannot start
-        scheduler=Scheduler(backfill="easy", resolution=1),
+        scheduler=Scheduler(backfill="greedy", resolution=1),
     )
 
 
