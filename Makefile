@@ -6,7 +6,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test run lab lab-slurm lab-slurm-down lab-htcondor lab-htcondor-down bench lint format types docs clean setup setup-demo
+.PHONY: help demo test run lab lab-slurm lab-slurm-down lab-htcondor lab-htcondor-down lab-openstack lab-openstack-down bench soak deb screenshots lint audit format types docs clean setup setup-demo
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -36,13 +36,34 @@ lab-htcondor: setup ## start an HTCondor pool on this machine and leave it runni
 lab-htcondor-down: ## take away what lab-htcondor started
 	@$(BIN)/python -m tests.lab.htcondor down
 
+lab-openstack: setup ## start a small OpenStack on this machine and leave it running
+	@$(BIN)/python -m tests.lab.openstack up $(ARGS)
+
+lab-openstack-down: ## take away what lab-openstack started
+	@$(BIN)/python -m tests.lab.openstack down
+
 bench: setup ## measure throughput, latency, memory and start-up
 	$(BIN)/python -m bench $(ARGS)
 
-lint: setup ## check style, formatting and the direction of imports
+soak: setup ## ten minutes of users, accepts, cancels and killed processes on PostgreSQL; ARGS=--minutes=2
+	$(BIN)/python -m bench.soak $(ARGS)
+
+deb: ## build a Debian package of ebhpc and its plugins into build/, for this machine's Debian
+	python3 packaging/debian/build.py $(ARGS)
+
+screenshots: setup ## take pictures of the page for the documentation
+	@tools/screenshots $(ARGS)
+
+lint: setup ## check style, formatting, the direction of imports and weak patterns
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/bandit --quiet --recursive --severity-level medium ebhpc plugins/*/ebhpc_*
+	$(BIN)/python -m pip check
+
+audit: setup ## ask the advisories about the packages that are installed; needs their database
+	@$(BIN)/python -m pip install --quiet --editable '.[audit]'
+	$(BIN)/pip-audit --skip-editable --strict --progress-spinner off
 
 format: setup ## format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix-only

@@ -7,6 +7,7 @@ part.
 from __future__ import annotations
 
 import argparse
+import re
 import resource
 import statistics
 import tempfile
@@ -22,6 +23,7 @@ from msgspec import Struct
 
 from ebhpc.model import Allocation, Identity, JupyterNotebook, Phase, Session, SimpleCompute
 from ebhpc_slurm import ebhpc_platform
+from ebhpc_slurm.looking import TURNS
 from ebhpc_slurm.platform import SlurmPlatform
 from ebhpc_slurm.pyslurm_client import Pyslurm
 from tests.lab.slurm import Cluster, missing, slurm_cluster
@@ -131,6 +133,40 @@ def snapshots(cluster: Cluster, state: Path) -> Iterator[Cost]:
     )
 
 
+def calls(cluster: Cluster, state: Path) -> Iterator[tuple[str, float, int]]:
+    """Count what slurmctld is asked, by sdiag: on average, and at most, at a look."""
+    for transport in ("commands", "pyslurm"):
+        one = platform(cluster, transport, state, look="1h")
+        list(one.slurm.jobs("ebhpc-"))
+        one.ebhpc_snapshot(int(time.time()))
+        follow = _asked(cluster, lambda one=one: one.slurm.jobs("ebhpc-"))  # type: ignore[misc]
+        # Eight looks are the whole round of what is asked in turn
+        shared = _looks(cluster, one)
+        one.slurm.close()
+        one = platform(cluster, transport, state, look="0s")
+        one.ebhpc_snapshot(int(time.time()))
+        alone = _looks(cluster, one)
+        one.slurm.close()
+        yield f"a look at our jobs, {transport}", follow, follow
+        yield f"a snapshot while jobs are followed, {transport}", statistics.mean(shared), max(shared)
+        yield f"a snapshot, {transport}", statistics.mean(alone), max(alone)
+
+
+def _looks(cluster: Cluster, one: SlurmPlatform) -> list[int]:
+    return [_asked(cluster, lambda: one.ebhpc_snapshot(int(time.time()))) for _ in TURNS]
+
+
+def _asked(cluster: Cluster, work: Callable[[], object]) -> int:
+    """Return how many requests of ours slurmctld has answered meanwhile."""
+    cluster.run(["sdiag", "--reset"], user="root")
+    work()
+    text = cluster.run(["sdiag"], user="root").stdout.partition("by message type")[2].partition("by user")[0]
+    found = re.findall(r"^\s*(REQUEST_\w+)\s.*count:(\d+)", text, re.MULTILINE)
+    return sum(
+        int(count) for name, count in found if name.endswith(("_INFO", "_SINGLE", "_PING")) and "STATS" not in name
+    )
+
+
 def sessions(count: int, nodes: Sequence[str]) -> list[Session]:
     """Make sessions for as many reservations, in two days, one after another on each of some nodes."""
     begin = int(time.time()) + 2 * 86400
@@ -209,6 +245,9 @@ def main() -> None:
         for one in snapshots(cluster, Path(folder)):
             costs[one.way] = one
             print(f"  {one.way:34}{one.wall:>9.2f}{one.ours:>9.2f}{one.controller:>11.2f}   {one.told}")
+        print("  requests to slurmctld")
+        for way, mean, largest in calls(cluster, Path(folder)):
+            print(f"  {way:52}{mean:>6.1f} on average, {largest} at most")
         times = dict(holds(cluster, Path(folder)))
         for way, seconds in times.items():
             print(f"  {way:34}{seconds * 1000:>9.1f} ms")

@@ -121,7 +121,11 @@ def ebhpc_snapshot(now: int) -> Snapshot:
 
 @hookspec
 def ebhpc_hold(session: Session) -> str | None:
-    """Take the batch system's own reservation for the session; return its native name. Safe to repeat."""
+    """Take the batch system's own reservation for the session; return its native name. Safe to repeat.
+
+    Asked again with other allocations, because a node was lost, it takes those instead. Of an offer it is asked where
+    the platform's ``reserve_at`` says so.
+    """
 
 
 @hookspec

@@ -42,7 +42,13 @@ def local_platform(**settings: Any) -> dict[str, Any]:
         "kind": "local",
         "lead": "0s",
         "refresh": "1s",
-        "settings": {"overcommit": True, "cores": 8, "memory_gib": 16, **settings},
+        "settings": {
+            "overcommit": True,
+            "cores": 8,
+            "memory_gib": 16,
+            "private_networks": ["127.0.0.0/8"],
+            **settings,
+        },
     }
 
 

@@ -1,4 +1,4 @@
-"""What ``make demo`` shows: a broker for this machine, a notebook and a container, from question to result."""
+"""What ``make demo`` shows: a broker for this machine, a notebook, a container and an hour for oneself."""
 
 from __future__ import annotations
 
@@ -82,7 +82,13 @@ def broker(folder: Path, runtime: dict[str, Any]) -> Iterator[dict[str, str]]:
                 "api": {"bind": f"127.0.0.1:{port}"},
                 "logging": {"level": "warning"},
                 "platforms": [
-                    {"name": "local", "kind": "local", "lead": "1s", "refresh": "2s", "settings": {"runtime": runtime}}
+                    {
+                        "name": "local",
+                        "kind": "local",
+                        "lead": "1s",
+                        "refresh": "2s",
+                        "settings": {"runtime": runtime, "private_networks": ["127.0.0.0/8"]},
+                    }
                 ],
             }
         )
@@ -168,6 +174,44 @@ def show_container(environment: dict[str, str], folder: Path, location: str, dig
     ebhpc(environment, "output", uuid, "stdout")
 
 
+def show_reserved_time(environment: dict[str, str]) -> None:
+    """An hour for oneself: booked in one line, used by the line that it names, given back."""
+    say("An hour for yourself: book it in one line")
+    words = ["reserve", "--cores", "1", "--hours", "1", "--name", "my hour", "--pick", "earliest"]
+    print(f"\n$ ebhpc {shlex.join(words)}", flush=True)
+    done = subprocess.run([*EBHPC, *words], env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    print(done.stdout.strip())
+    uuid = next(line for line in done.stdout.splitlines() if re.fullmatch(r"[0-9a-f-]{36}", line))
+    line = next(line for line in done.stdout.splitlines() if line.endswith("-- COMMAND"))
+    say("Use it by the line that it names; then give the rest back")
+    line = line.replace("COMMAND", shlex.join(["sh", "-c", "echo I have $EBHPC_CORES core; sleep 2"]))
+    print(f"\n$ {line}", flush=True)
+    subprocess.run(shlex.split(line), check=True)
+    deadline = time.monotonic() + 30
+    while not any(job.get("ended") for job in asked(environment, "show", uuid)["executable"].get("jobs", ())):
+        if time.monotonic() > deadline:
+            raise SystemExit("the command that ran in the reserved time is not told")
+        time.sleep(0.2)
+    ebhpc(environment, "release", uuid)
+    session = asked(environment, "show", uuid)
+    for job in session["executable"]["jobs"]:
+        print(f"{job['name']} of {job['user']} ran on {job['cores']} core from {job['started']} to {job['ended']}")
+    for metric in session["metrics"]:
+        if "core-hours" in metric["type"]:
+            print(f"{metric['type'].rpartition('/')[2]}: {metric['min']:.4f}")
+
+
+def show_page(environment: dict[str, str]) -> None:
+    """Where a browser shows the same; at a terminal the broker stays for as long as somebody looks."""
+    uuid = next(one["meta"]["uuid"] for one in asked(environment, "sessions") if one["phase"] == "COMPLETED")
+    say("The same on the page, in any browser on this machine")
+    print(f"   {environment['EBHPC_URL']}/ui/sessions/{uuid}")
+    print(f"   sign in as {environment['EBHPC_USER']} with the password {environment['EBHPC_PASSWORD']}", flush=True)
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        with contextlib.suppress(EOFError, KeyboardInterrupt):
+            input("   Press Enter to go on; the broker ends then. ")
+
+
 def main() -> None:
     """Show all of it."""
     shutil.rmtree(RESULTS, ignore_errors=True)
@@ -183,8 +227,10 @@ def main() -> None:
             say(f"No container is shown: {reason}")
         else:
             show_container(environment, folder, *image)
+        show_reserved_time(environment)
         say("What is there now")
         ebhpc(environment, "sessions")
+        show_page(environment)
     say("What the notebook found")
     for cell in json.loads((RESULTS / "notebook/results/hello.ipynb").read_text())["cells"]:
         for output in cell.get("outputs", ()):

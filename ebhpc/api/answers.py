@@ -100,6 +100,90 @@ class TimelineDocument(Wire):
     licences: list[TimelineLicences] = field(default_factory=list)
 
 
+class PicturePartition(Wire):
+    """A partition; `runs` are its nodes, each a pair of the first's place in `nodes` and how many follow one another."""
+
+    name: str
+    runs: list[list[int]]
+
+
+class PictureSpans(Wire):
+    """What takes nodes, one column for each figure. A span takes `cores` of each of `count` nodes.
+
+    `first` is the place of the first node in `nodes`, less that of the span before. `start` is in seconds from the
+    document's `start`, `length` in seconds; `expected` is after how many seconds a running job will probably end.
+    `kind`: 0 a running job, to its limit; 1 a waiting job where it is planned to start; 2 a reservation of the batch
+    system; 3 maintenance; 4 a session of the broker's; 5 an offer that is open. `label` and `session` are places in the
+    lists of these names.
+    """
+
+    first: list[int]
+    count: list[int]
+    start: list[int]
+    length: list[int]
+    expected: list[int]
+    cores: list[int]
+    kind: list[int]
+    label: list[int] | None = None
+    session: list[int] | None = None
+
+
+class PlatformPictureDocument(Wire):
+    """A platform's calendar from `start` to `end`, by its state of the instant `taken`; memory in GiB.
+
+    `states` is absent where all nodes are up. `labels` name jobs, where the site shows them; `sessions` are those
+    of the broker's sessions whose UUIDs the reader may see.
+    """
+
+    platform: str
+    taken: str
+    start: str
+    end: str
+    nodes: list[str]
+    cores: list[int]
+    memory: list[int]
+    partitions: list[PicturePartition]
+    spans: PictureSpans
+    states: list[str] | None = None
+    labels: list[str] | None = None
+    sessions: list[str] | None = None
+
+
+class ApprovalItem(Wire):
+    """A session that waits for an operator's word until `deadline`: whose it is, and which nodes it takes when."""
+
+    session: str
+    url: str
+    executable: str
+    owner: str
+    platform: str
+    phase: str
+    start: str
+    duration: str
+    nodes: list[str]
+    deadline: str
+    name: str | None = None
+
+
+class ApprovalList(Wire):
+    """The sessions that wait for an operator's word, the most urgent first."""
+
+    approvals: list[ApprovalItem]
+
+
+class Decision(Wire):
+    """An operator's word on a session, and why."""
+
+    decision: Literal["approve", "refuse"]
+    reason: str | None = None
+
+
+class CalendarAddress(Wire):
+    """Where a user's calendar is; whoever knows the ``url`` can read it."""
+
+    url: str
+
+
 class NewAccount(Wire):
     """An account to be made."""
 
@@ -115,8 +199,9 @@ class Account(Wire):
 
 
 class Health(Wire):
-    """How the broker is; `platforms`: whether each can be used now."""
+    """How the broker is, `reason`: what is wrong; `platforms`: whether each can be used now."""
 
-    status: Literal["live", "ready", "not ready"]
+    status: Literal["live", "ready", "degraded", "not ready"]
     reason: str | None = None
+    checks: dict[str, str] | None = None
     platforms: dict[str, bool] | None = None

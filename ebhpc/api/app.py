@@ -14,21 +14,28 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from ebhpc import media
 from ebhpc.api.access import Gate
 from ebhpc.api.accounts import Accounts
+from ebhpc.api.approvals import Approval, Approvals
+from ebhpc.api.auditing import Auditing
 from ebhpc.api.broker import Broker
+from ebhpc.api.calendars import CalendarFile, CalendarKey
 from ebhpc.api.description import Description
 from ebhpc.api.health import Live, Metrics, Ready
 from ebhpc.api.identities import Identities
+from ebhpc.api.issuers import OpenIssuer
 from ebhpc.api.outputs import OutputFile, Outputs
-from ebhpc.api.platforms import PlatformList, PlatformTimeline
+from ebhpc.api.platforms import PlatformList, PlatformPicture, PlatformTimeline
 from ebhpc.api.problems import Problem, problem_of
+from ebhpc.api.rates import Counters, Limiter
 from ebhpc.api.requests import Direct, OfferSets, Requests
 from ebhpc.api.sessions import Session, Sessions
 from ebhpc.api.timelines import Timelines
-from ebhpc.api.uuids import RandomUuids
+from ebhpc.api.uuids import TimeOrderedUuids
+from ebhpc.api.vosi import Availability, Capabilities
 from ebhpc.api.wire import problem_answer
 from ebhpc.config import Config
 from ebhpc.model.registry import Kinds
 from ebhpc.plugins import Platform, Policies
+from ebhpc.policy import SiteRules
 from ebhpc.store import Store
 
 log = logging.getLogger(__name__)
@@ -43,6 +50,8 @@ def create_app(
     policies: Policies,
     clock: Callable[[], float] = time.time,
     new_uuid: Callable[[], str] | None = None,
+    made: Callable[[Broker], None] | None = None,
+    counters: Counters | None = None,
 ) -> falcon.App[falcon.Request, falcon.Response]:
     """Make the WSGI application of one worker process. Make it, and what it is given, after a fork.
 
@@ -53,12 +62,17 @@ def create_app(
         config: all settings.
         policies: the site's rules.
         clock: gives POSIX seconds.
-        new_uuid: gives a fresh UUID as text; by default a random one.
+        new_uuid: gives a fresh UUID as text; by default one that begins with the time.
+        counters: of how often somebody asks, shared by the workers; by default this one's own.
+        made: is given the parts that the application works with, for what is served beside it.
     """
     # Not before: what it imports decides then whether the workers share their measures.
     from ebhpc.api.metrics import Measures, Timing
 
     measures = Measures(store, clock)
+    counters = counters or Counters()
+    rules = SiteRules(config.policy, store, most_open=config.api.max_outstanding_offers)
+    new_uuid = new_uuid or TimeOrderedUuids(clock)
     broker = Broker(
         store=store,
         platforms=platforms,
@@ -66,12 +80,21 @@ def create_app(
         config=config,
         policies=policies,
         clock=clock,
-        new_uuid=new_uuid or RandomUuids(),
+        new_uuid=new_uuid,
         timelines=Timelines(store, platforms),
-        accounts=Accounts(store),
+        accounts=Accounts(
+            store,
+            issuers=[OpenIssuer(issuer) for issuer in config.issuers],
+            people=rules.people,
+            failures=Limiter(counters, "failures", config.api.failed_logins),
+            clock=clock,
+            new_uuid=new_uuid,
+        ),
+        rules=rules,
+        audit=Auditing(store, config.audit, config.api, clock=clock),
         measures=measures,
     )
-    middleware: list[Any] = [Timing(measures), Gate(broker.accounts, config.api)]
+    middleware: list[Any] = [Timing(measures), Gate(broker, counters)]
     app: falcon.App[falcon.Request, falcon.Response] = falcon.App(middleware=middleware)
     app.req_options.strip_url_path_trailing_slash = True
     app.req_options.keep_blank_qs_values = True
@@ -80,6 +103,8 @@ def create_app(
     app.add_error_handler(falcon.HTTPError, _answer_problem)
     for path, resource in resources(broker).items():
         app.add_route(path, resource)
+    if made is not None:
+        made(broker)
     return app
 
 
@@ -90,17 +115,24 @@ def resources(broker: Broker) -> dict[str, Any]:
         "/direct": Direct(broker),
         "/offersets/{uuid}": OfferSets(broker),
         "/sessions": Sessions(broker),
+        "/sessions/calendar": CalendarKey(broker),
+        "/sessions/calendar.ics": CalendarFile(broker),
         "/sessions/{uuid}": Session(broker),
         "/sessions/{uuid}/output": Outputs(broker),
         "/sessions/{uuid}/output/{name:path}": OutputFile(broker),
         "/platforms": PlatformList(broker),
         "/platforms/{name}/timeline": PlatformTimeline(broker),
+        "/platforms/{name}/picture": PlatformPicture(broker),
         "/admin/identities": Identities(broker),
+        "/admin/approvals": Approvals(broker),
+        "/admin/approvals/{uuid}": Approval(broker),
         "/openapi.yaml": Description(broker, media.YAML),
         "/openapi.json": Description(broker, media.JSON),
         "/health/live": Live(),
         "/health/ready": Ready(broker),
         "/metrics": Metrics(broker),
+        "/availability": Availability(broker),
+        "/capabilities": Capabilities(broker),
     }
 
 

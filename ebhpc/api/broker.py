@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct, field
 
 from ebhpc.api.accounts import Accounts
+from ebhpc.api.auditing import Auditing
 from ebhpc.api.timelines import Timelines
 from ebhpc.config import Config
 from ebhpc.model.registry import Kinds
 from ebhpc.plugins import Platform, Policies
+from ebhpc.policy import SiteRules
 from ebhpc.store import Store
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ class Broker(Struct, frozen=True, kw_only=True):
     new_uuid: Callable[[], str]
     timelines: Timelines
     accounts: Accounts
+    rules: SiteRules
+    audit: Auditing
     measures: Measures
     planning: Lock = field(default_factory=Lock)
     waiting: deque[Any] = field(default_factory=deque)

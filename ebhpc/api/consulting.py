@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from ebhpc.api.broker import Broker
+from ebhpc.api.reserving import reserved_time_refusals
 from ebhpc.api.timelines import Known
 from ebhpc.model import Identity, Limits, Message, MessageKind, Request, message
 from ebhpc.planning import why_never
 from ebhpc.plugins import Platform, PlatformUnavailable, merge_policies
+from ebhpc.policy import NO_RULES
+from ebhpc.store import AuditEntry, SessionRecord
 
 ASK_TIMEOUT = 5.0
 """Seconds that a platform has for saying whether it can run a request, where its own timeout is not shorter."""
 
 
 class Asking(Struct, frozen=True, kw_only=True):
-    """Who asks for what, when (POSIX seconds), and how many offers are wanted at most (None: as configured)."""
+    """Who asks for what, when (POSIX seconds), and how many offers are wanted at most (None: as configured).
+
+    ``replaced`` is the session whose reserved time the request is to extend or to move.
+
+    Where an offer is accepted at once, ``check`` and ``audit`` go with that (see ``store.accept``).
+    """
 
     request: Request
     identity: Identity
     now: float
     warnings: tuple[Message, ...] = ()
+    replaced: SessionRecord | None = None
     most: int | None = None
+    check: Callable[[Any, Any], None] | None = None
+    audit: AuditEntry | None = None
 
 
 class Willing(Struct, frozen=True, kw_only=True):
@@ -35,9 +48,14 @@ class Willing(Struct, frozen=True, kw_only=True):
     known: Known
 
 
-def willing_platforms(broker: Broker, asking: Asking) -> tuple[list[Willing], tuple[Message, ...]]:
-    """Ask all platforms at the same time; return those that can run the request, and why the others cannot."""
-    timelines = broker.timelines.lately(asking.now)
+def willing_platforms(
+    broker: Broker, asking: Asking, *, again: bool = False
+) -> tuple[list[Willing], tuple[Message, ...]]:
+    """Ask all platforms at the same time; return those that can run the request, and why the others cannot.
+
+    ``again``: what was known a moment ago has turned out to be out of date.
+    """
+    timelines = broker.timelines.current(asking.now) if again else broker.timelines.lately(asking.now)
     names = list(broker.platforms)
 
     def consult(name: str) -> tuple[Willing | None, tuple[Message, ...]]:
@@ -61,6 +79,9 @@ def willing_platforms(broker: Broker, asking: Asking) -> tuple[list[Willing], tu
 def _consult(
     broker: Broker, asking: Asking, platform: Platform, known: Known | PlatformUnavailable
 ) -> tuple[Willing | None, tuple[Message, ...]]:
+    ruling = broker.rules.judge(asking.request, asking.identity, platform.name, asking.now)
+    if ruling.refusals and not broker.rules.may_use(asking.identity, platform.name):
+        return None, ruling.refusals
     if isinstance(known, PlatformUnavailable):
         return None, (unavailable(broker, known),)
     try:
@@ -77,7 +98,8 @@ def _consult(
         site = broker.policies.site(asking.request, asking.identity, platform.name)
     except PlatformUnavailable as error:
         return None, (unavailable(broker, error),)
-    policy = merge_policies([own, site])
+    policy = merge_policies([own, site] if ruling is NO_RULES else [own, site, ruling])
+    refusals = (*refusals, *reserved_time_refusals(asking.request, platform.config, platform.promises))
     if refusals or policy.refusals:
         never = why_never(asking.request.demand, known.timeline, limits=policy.limits)
         told = {(item.kind, _path(item)) for item in refusals}

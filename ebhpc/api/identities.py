@@ -28,7 +28,9 @@ class Identities:
         username, password = wanted_account(read_body(req, broker.config.api))
         uuid = add_account(broker.store, username, password, now=broker.clock())
         resp.status = 201
-        if uuid is None:
+        if uuid is not None:
+            broker.audit.note(req, "add", "account", username)
+        else:
             present = find_identity(broker.store, username)
             assert present is not None, "accounts are not deleted"
             uuid, resp.status = present.uuid, 409

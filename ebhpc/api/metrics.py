@@ -9,18 +9,28 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter as Counts
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
 import falcon
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from ebhpc.api.promises import promise_families
-from ebhpc.model import Phase
-from ebhpc.store import NewOffer, Store, count_phases, get_platforms
+from ebhpc.model import Message, MessageKind, Phase
+from ebhpc.store import (
+    NewOffer,
+    Store,
+    count_phases,
+    lease_counts,
+    list_drivers,
+    oldest_due,
+    phase_times,
+    read_platforms,
+)
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -55,6 +65,19 @@ class Measures:
             ["platform", "phase"],
             registry=self._own,
         )
+        self._refusals = Counter(
+            "ebhpc_refusals_total",
+            "Requests for which no offer was made, by each reason that was given.",
+            ["reason"],
+            registry=self._own,
+        )
+        self._planning = Histogram(
+            "ebhpc_planning_seconds",
+            "How long it took to find a request's windows on a platform.",
+            ["platform"],
+            buckets=_BUCKETS,
+            registry=self._own,
+        )
         self._failures = Counter(
             "ebhpc_platform_failures_total",
             "Requests for which a platform was not available.",
@@ -74,12 +97,24 @@ class Measures:
         counter.inc()
         histogram.observe(seconds)
 
-    def offered(self, offers: Iterable[NewOffer]) -> None:
-        """Count an offer set."""
+    def offered(self, offers: Iterable[NewOffer], messages: Iterable[Message] = ()) -> None:
+        """Count an offer set, and where it is empty the reasons among its messages, each once."""
         platforms = Counts(offer.platform for offer in offers)
         for platform, count in platforms.items():
             self._offers.labels(platform).inc(count)
         self._offersets.labels("YES" if platforms else "NO").inc()
+        if not platforms:
+            for reason in {_reason(item) for item in messages if item.level in (None, "ERROR")}:
+                self._refusals.labels(reason).inc()
+
+    @contextmanager
+    def planning(self, platform: str) -> Iterator[None]:
+        """Time how long a request's windows on a platform are looked for."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._planning.labels(platform).observe(time.perf_counter() - began)
 
     def decided(self, platform: str, phase: Phase) -> None:
         """Count a user's decision."""
@@ -110,27 +145,68 @@ class _Figures:
     def describe(self) -> list[Any]:
         return []
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        sessions = GaugeMetricFamily(
-            "ebhpc_sessions", "Sessions and offers in the database.", labels=["platform", "phase"]
-        )
+    def collect(self) -> Iterator[Metric]:
         with self._store.read() as tx:
-            for (platform, phase), count in count_phases(tx).items():
-                sessions.add_metric([platform, phase], count)
+            phases = count_phases(tx)
+            times = phase_times(tx)
+            due = oldest_due(tx)
+            held = lease_counts(tx)
+            platforms = read_platforms(tx)
+        drivers = list_drivers(self._store)
+        sessions = _gauge("ebhpc_sessions", "Sessions and offers in the database.", "platform", "phase")
+        for (platform, phase), count in phases.items():
+            sessions.add_metric([platform, phase], count)
         yield sessions
-        age = GaugeMetricFamily(
-            "ebhpc_snapshot_age_seconds", "Age of the newest state of a platform.", labels=["platform"]
-        )
-        trouble = GaugeMetricFamily(
-            "ebhpc_platform_trouble", "1 where a platform did not answer when last asked.", labels=["platform"]
-        )
-        for name, record in get_platforms(self._store).items():
+        yield from _phase_families(times)
+        age = _gauge("ebhpc_snapshot_age_seconds", "Age of the newest state of a platform.", "platform")
+        trouble = _gauge("ebhpc_platform_trouble", "1 where a platform did not answer when last asked.", "platform")
+        for name, record in platforms.items():
             if record.taken is not None:
-                age.add_metric([name], self._now - record.taken)
+                age.add_metric([name], max(0.0, self._now - record.taken))
             trouble.add_metric([name], int(record.trouble is not None))
         yield age
         yield trouble
+        beat = _gauge("ebhpc_driver_heartbeat_age_seconds", "Time since a driver's last sign of life.", "driver")
+        load = _gauge("ebhpc_driver_sessions", "Sessions that a driver has.", "driver")
+        for driver in drivers:
+            beat.add_metric([driver.name], max(0.0, self._now - driver.heartbeat))
+            load.add_metric([driver.name], held.get(driver.incarnation, 0))
+        yield beat
+        yield load
+        lag = _gauge("ebhpc_driver_lag_seconds", "For how long the session that waits longest for a driver was due.")
+        lag.add_metric([], 0.0 if due is None else max(0.0, self._now - due))
+        yield lag
         yield from promise_families(self._store, self._now)
+
+
+def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, labels=labels)
+
+
+def _phase_families(times: Mapping[tuple[str, Phase], Sequence[float]]) -> Iterator[Metric]:
+    """Yield how long sessions stayed in each phase lately: quantiles, and of how many stays."""
+    quantiles = _gauge(
+        "ebhpc_phase_seconds",
+        "How long sessions stayed in a phase, of the newest changes of phase.",
+        *("platform", "phase", "quantile"),
+    )
+    stays = _gauge("ebhpc_phase_stays", "How many stays the figures above are of.", "platform", "phase")
+    for (platform, phase), found in times.items():
+        ordered = sorted(found)
+        for share in (0.5, 0.9, 0.99):
+            value = ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+            quantiles.add_metric([platform, phase, str(share)], value)
+        stays.add_metric([platform, phase], len(ordered))
+    yield quantiles
+    yield stays
+
+
+def _reason(item: Message) -> str:
+    """Return a reason's kind; those of plugins and the site are one, as nobody knows how many they are."""
+    return item.kind.removeprefix("urn:") if item.kind in _REASONS else "other"
+
+
+_REASONS = frozenset(MessageKind)
 
 
 class Timing:

@@ -17,7 +17,10 @@ from msgspec.structs import replace
 from ebhpc.api.broker import Broker
 from ebhpc.api.consulting import Asking, Willing, willing_platforms
 from ebhpc.api.drafting import session_draft
+from ebhpc.api.extending import EXTENSION, booked_from, held_before_shown
+from ebhpc.api.firm_time import still_allowed
 from ebhpc.api.placing import Planned, expiry, plan, plan_anew
+from ebhpc.api.reserving import reserved_wants
 from ebhpc.api.timelines import Known
 from ebhpc.model import Message, MessageKind, Metadata, OfferSet, ScheduledSession, Window, message
 from ebhpc.model.times import utc
@@ -66,8 +69,8 @@ def make_offers(broker: Broker, asking: Asking, *, direct: bool = False) -> Offe
     Nothing found, or more offers open than one user may have, is an offer set that says NO and why.
     """
     owner, now = asking.identity.uuid, asking.now
-    for _ in range(MOST_TRIES):
-        willing, messages = willing_platforms(broker, asking)
+    for attempt in range(MOST_TRIES):
+        willing, messages = willing_platforms(broker, asking, again=attempt > 0)
         messages = (*asking.warnings, *messages)
         pure = all(_is_pure(one.platform) for one in willing)
         if willing and pure and not direct:
@@ -121,7 +124,9 @@ def _book_with_others(broker: Broker, mine: _Entry) -> Offered | None:
     if mine.failure is not None:
         raise mine.failure
     if mine.too_many:
-        return refused(broker, mine.asking.identity.uuid, (*mine.messages, _too_many(broker)), mine.asking.now)
+        return refused(
+            broker, mine.asking.identity.uuid, (*mine.messages, _too_many(broker, mine.asking)), mine.asking.now
+        )
     return mine.offered
 
 
@@ -178,14 +183,16 @@ def _booked(
         broker.store,
         [(offered.record, offered.offers) for _, offered in made],
         {
-            name: Seen(version=one.newest, revision=one.revision)
+            name: Seen(version=one.newest, revision=one.revision, expire=broker.timelines.expires(name, now))
             for name, one in known.items()
             if isinstance(one, Known)
         },
         still_fit,
         replan,
         now=now,
-        most_outstanding=broker.config.api.max_outstanding_offers,
+        most_outstanding={
+            entry.asking.identity.uuid: broker.rules.most_open(entry.asking.identity) for entry, _ in made
+        },
     )
     if booked is None:
         return False
@@ -232,7 +239,7 @@ def _planned_together(
         made.append((entry, offered))
         taken: dict[str, list[Window]] = {}
         for item in planned:
-            taken.setdefault(item.platform.name, []).append(item.window)
+            taken.setdefault(item.platform.name, []).append(item.taken)
         for name, those in taken.items():
             windows[name] += (kept := [window for window in those if window.firm])
             if kept and place + 1 < len(batch):
@@ -258,12 +265,13 @@ def _book(
     by_name = {one.platform.name: one for one in willing}
     known = {name: one.known for name, one in by_name.items()}
     ours = {item.platform.name for item in planned}
+    latest = {name: one.timeline for name, one in known.items()}
 
     def still_fit(name: str, changes: Changes) -> bool:
         if not changes.present:
             return True  # what others gave back is in nobody's way
-        timeline = known[name].timeline.with_bookings(changes.present, changes.gone)
-        return fits(timeline, [item.window for item in planned if item.platform.name == name and item.window.firm])
+        latest[name] = timeline = known[name].timeline.with_bookings(changes.present, changes.gone)
+        return fits(timeline, [item.taken for item in planned if item.platform.name == name and item.window.firm])
 
     def replan(changes: Mapping[str, Changes]) -> tuple[OfferSetRecord, Sequence[NewOffer]]:
         nonlocal made
@@ -289,28 +297,36 @@ def _book(
         {name: known[name].revision for name in ours},
         still_fit,
         now=asking.now,
-        most_outstanding=None if direct else broker.config.api.max_outstanding_offers,
+        most_outstanding=None if direct else broker.rules.most_open(asking.identity),
         accept_first=direct,
         replan=replan if pure else None,
+        check=asking.check,
+        audit=asking.audit,
+        allowed=still_allowed(broker, asking, {name: by_name[name].platform.config for name in ours}, latest),
     )
     match outcome:
         case Booked.DONE:
             return made
         case Booked.TOO_MANY:
-            return refused(broker, asking.identity.uuid, (*messages, _too_many(broker)), asking.now)
+            return refused(broker, asking.identity.uuid, (*messages, _too_many(broker, asking)), asking.now)
     return None
 
 
-def _too_many(broker: Broker) -> Message:
+def _too_many(broker: Broker, asking: Asking) -> Message:
     return message(
         MessageKind.POLICY_REFUSED,
         "you have as many offers open as one user may have ({limit}): accept or reject some, or wait until they expire",
-        limit=broker.config.api.max_outstanding_offers,
+        limit=broker.rules.most_open(asking.identity),
     )
 
 
 def _is_pure(platform: Platform) -> bool:
-    """Whether planning and quoting for a platform is computing alone, and calls no plugin that could hang."""
+    """Whether planning and quoting for a platform is computing alone, and calls no plugin that could hang.
+
+    Under rules for firm time it is not done under a lock either: planning the queue twice takes a while.
+    """
+    if platform.config.firm is not None:
+        return False
     return not platform.implements("ebhpc_windows") and not platform.implements("ebhpc_costs")
 
 
@@ -347,15 +363,23 @@ def _new_offer(broker: Broker, asking: Asking, item: Planned, session: Scheduled
         duration=window.duration,
         firm=window.firm,
         allocations=window.allocations,
-        wants=Wants(
-            licences=window.licences or demand.licences,
-            features=demand.features,
-            partition=demand.partition,
-            exclusive=demand.exclusive,
+        wants=reserved_wants(
+            Wants(
+                licences=window.licences or demand.licences,
+                features=demand.features,
+                partition=demand.partition,
+                exclusive=demand.exclusive,
+            ),
+            asking.request,
+            item.platform.config,
+            extends=asking.replaced if window.label == EXTENSION else None,
         ),
         promised=None if window.firm else outlook_of(window, now=now),
+        approval=item.approval,
         messages=item.messages,
         document=broker.kinds.to_json(session),
+        booked_from=None if asking.replaced is None else booked_from(asking, item.window),
+        holding=held_before_shown(item.platform, item.window),
     )
 
 

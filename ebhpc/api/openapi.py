@@ -141,6 +141,29 @@ OPERATIONS = (
         answers={200: "AnySession"},
     ),
     Operation(
+        method="post",
+        path="/sessions/calendar",
+        id="makeCalendarAddress",
+        summary="Make a new, secret address of the calendar of one's reserved time; the one before leads nowhere.",
+        answers={201: "CalendarAddress"},
+    ),
+    Operation(
+        method="delete",
+        path="/sessions/calendar",
+        id="removeCalendarAddress",
+        summary="Take the address of one's calendar away.",
+        answers={204: ""},
+    ),
+    Operation(
+        method="get",
+        path="/sessions/calendar.ics",
+        id="getCalendar",
+        summary="Return the reserved time of the user whose calendar's address this is (RFC 5545).",
+        answers={200: ""},
+        open=True,
+        query=(("key", {"type": "string"}, "The secret in the calendar's address."),),
+    ),
+    Operation(
         method="get",
         path="/sessions/{uuid}/output",
         id="listOutputs",
@@ -168,6 +191,29 @@ OPERATIONS = (
         summary="Return what is free on a platform from now on.",
         answers={200: "TimelineDocument"},
         query=(("duration", _DURATION, "How far to look, an ISO 8601 duration up to 31 days; default P1D."),),
+    ),
+    Operation(
+        method="get",
+        path="/platforms/{name}/picture",
+        id="getPicture",
+        summary="Return a platform's calendar, to be drawn: what takes which nodes from when to when.",
+        answers={200: "PlatformPictureDocument"},
+        query=(("duration", _DURATION, "How far to look, an ISO 8601 duration up to 31 days; default P1D."),),
+    ),
+    Operation(
+        method="get",
+        path="/admin/approvals",
+        id="listApprovals",
+        summary="List the sessions that wait for an operator's approval; for administrators.",
+        answers={200: "ApprovalList"},
+    ),
+    Operation(
+        method="post",
+        path="/admin/approvals/{uuid}",
+        id="decideApproval",
+        summary="Approve a session or refuse it; for administrators. 409 where it does not wait for that.",
+        takes="Decision",
+        answers={200: "AnySession"},
     ),
     Operation(
         method="post",
@@ -217,6 +263,22 @@ OPERATIONS = (
         answers={200: ""},
         open=True,
     ),
+    Operation(
+        method="get",
+        path="/availability",
+        id="getAvailability",
+        summary="Tell whether the service is up, as the IVOA's VOSI says, in XML.",
+        answers={200: ""},
+        open=True,
+    ),
+    Operation(
+        method="get",
+        path="/capabilities",
+        id="getCapabilities",
+        summary="Tell what the service can do and how it is reached, as the IVOA's VOSI says, in XML.",
+        answers={200: ""},
+        open=True,
+    ),
 )
 """Every operation of the API."""
 
@@ -228,8 +290,13 @@ _DOCUMENTS = (
     answers.OutputList,
     answers.PlatformItems,
     answers.TimelineDocument,
+    answers.PlatformPictureDocument,
+    answers.CalendarAddress,
     answers.NewAccount,
     answers.Account,
+    answers.ApprovalItem,
+    answers.ApprovalList,
+    answers.Decision,
     answers.Health,
 )
 
@@ -237,7 +304,10 @@ _PLAIN = {
     "getOutput": ("*/*", {}),
     "getDescription": ("application/yaml", {"type": "object"}),
     "getDescriptionAsJson": ("application/json", {"type": "object"}),
+    "getCalendar": ("text/calendar", {"type": "string"}),
     "getMetrics": ("text/plain", {"type": "string"}),
+    "getAvailability": ("application/xml", {"type": "string"}),
+    "getCapabilities": ("application/xml", {"type": "string"}),
 }
 
 
@@ -328,6 +398,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
 _STATUSES = {
     200: "Done.",
     201: "Made.",
+    204: "Gone.",
     303: "Made; Location says where it can be seen again.",
     400: "It cannot run, or the document cannot be read; the messages say why.",
     409: "There is such a one already.",
@@ -342,7 +413,7 @@ def _response(operation: Operation, status: int) -> dict[str, Any]:
         response["headers"] = {"Location": {"required": True, "schema": {"type": "string", "format": "uri"}}}
     if schema:
         response["content"] = _content(schema)
-    else:
+    elif status != 204:
         media_type, plain = _PLAIN[operation.id]
         response["content"] = {media_type: {"schema": plain} if plain else {}}
     if status == 400:

@@ -6,9 +6,10 @@ from urllib.parse import quote
 
 import falcon
 
-from ebhpc.api.access import Access, Readable, check_owner
+from ebhpc.api.access import Access, Readable
 from ebhpc.api.answers import OutputItem, OutputList
 from ebhpc.api.broker import Broker
+from ebhpc.api.permission import check_may
 from ebhpc.api.problems import Problem, not_found
 from ebhpc.api.sessions import fresh_session
 from ebhpc.api.wire import answer, base_url
@@ -75,7 +76,12 @@ class OutputFile(Readable):
         resp.set_header("X-Content-Type-Options", "nosniff")
         resp.set_header("Content-Security-Policy", "sandbox; default-src 'none'")
         resp.set_header("Cache-Control", "private, no-cache")
-        resp.stream = file  # no length is told: the file may grow while it is sent
+        if output.size:
+            resp.stream = file  # no length is told: the file may grow while it is sent
+        else:
+            # Of an empty file gunicorn sends the end twice, and the second one is taken for the next answer
+            with file:
+                resp.data = file.read()
 
 
 def _found(broker: Broker, req: falcon.Request, uuid: str) -> tuple[Platform, SeenSession]:
@@ -85,7 +91,7 @@ def _found(broker: Broker, req: falcon.Request, uuid: str) -> tuple[Platform, Se
         Problem: 403, 404, or 409 where its platform or a plugin is no longer there.
     """
     record, _ = fresh_session(broker, uuid)
-    check_owner(req.context.identity, record.owner, f"the session {uuid}")
+    check_may(broker, req, record.owner, f"the session {uuid}", "see", record.platform, private=True)
     platform = broker.platforms.get(record.platform)
     if platform is None:
         raise Problem(409, "the platform {platform} of this session is no longer configured", platform=record.platform)

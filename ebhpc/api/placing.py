@@ -10,27 +10,42 @@ from msgspec.structs import replace
 
 from ebhpc.api.broker import Broker
 from ebhpc.api.consulting import Asking, Willing, of_platform, unavailable
+from ebhpc.api.extending import extension_windows, taken
+from ebhpc.api.firm_time import Ruled
 from ebhpc.api.quoting import completed, quote_of
 from ebhpc.api.timelines import Known
-from ebhpc.model import Demand, Limits, Message, MessageKind, Quote, Request, Window, message
+from ebhpc.model import Demand, Limits, Message, MessageKind, Quote, Request, ReservedTime, Window, message
 from ebhpc.model.reading import constraints_allow
 from ebhpc.model.times import duration_text, instant_text
-from ebhpc.planning import Timeline, fits, why_never, why_not, windows
+from ebhpc.planning import Timeline, fits, flavored, why_never, why_no_flavor, why_not, windows
+from ebhpc.planning.firm import Asked
 from ebhpc.planning.queue import Outlooks, expected_windows, outlook_message, why_not_expected
 from ebhpc.plugins import Platform, PlatformUnavailable
+from ebhpc.store import Approval
 
 _OLD = 60
 """Seconds: of a state that is older, and that should be newer, the answer says so."""
 
 
 class Planned(Struct, frozen=True, kw_only=True):
-    """A window that a platform offers for a demand, its price, and what there is to say of it."""
+    """A window that a platform offers for a demand, its price, and what there is to say of it.
+
+    ``order`` is its place among the platform's windows where they are in order of what they cost the others.
+    """
 
     platform: Platform
     demand: Demand
     window: Window
     quote: Quote
     messages: tuple[Message, ...] = ()
+    approval: Approval | None = None
+    order: int = 0
+    takes: Window | None = None
+
+    @property
+    def taken(self) -> Window:
+        """What it takes of what is free; of a window that goes on with other reserved time, less than all of it."""
+        return self.window if self.takes is None else self.takes
 
 
 def plan(
@@ -42,14 +57,15 @@ def plan(
     several = len(broker.platforms) > 1
     for one in willing:
         try:
-            found, reasons = _plan_one(broker, asking, one, one.known.timeline)
+            with broker.measures.planning(one.platform.name):
+                found, reasons = _plan_one(broker, asking, one, one.known.timeline)
         except PlatformUnavailable as error:
             found, reasons = [], (unavailable(broker, error),)
         if found and (age := _age(one, asking.now)) is not None:
             reasons = (*reasons, age)
         planned += found
         messages += [of_platform(one.platform.name, item) if several else item for item in reasons]
-    planned.sort(key=lambda item: (item.window.start, item.window.latest))
+    planned.sort(key=lambda item: (item.order, item.window.start, item.window.latest))
     return (planned[:1] if direct else planned), tuple(messages)
 
 
@@ -77,21 +93,39 @@ def _plan_one(
     Raises:
         PlatformUnavailable: the platform plans or quotes by itself, and failed.
     """
-    found = _windows(broker, asking, one, timeline)
+    config = one.platform.config
+    ruled = Ruled(broker, asking, one, timeline) if config.firm is not None else None
+    found = _windows(broker, asking, one, timeline, ruled)
     if not found:
         fresh = broker.timelines.without_expired([one.platform.name], asking.now).get(one.platform.name)
         if isinstance(fresh, Known):
-            found = _windows(broker, asking, one, timeline := fresh.timeline)
+            timeline = fresh.timeline
+            ruled = Ruled(broker, asking, one, timeline) if config.firm is not None else None
+            found = _windows(broker, asking, one, timeline, ruled)
     if not found:
+        if ruled is not None and ruled.refusals:
+            return [], ruled.refusals
         return [], tuple(_why_not(broker, asking, one, timeline))
-    config = one.platform.config
     if one.platform.implements("ebhpc_costs"):
         calls = [("ebhpc_costs", {"request": asking.request, "window": window}) for window in found]
         given = one.platform.call_each(calls)
         quotes = [completed(quote, config, window) for quote, window in zip(given, found, strict=True)]
     else:
         quotes = [quote_of(config, window) for window in found]
-    return _affordable(asking, one, zip(found, quotes, strict=True))
+    if ruled is not None:
+        quotes = [ruled.quote(quote, window) for quote, window in zip(quotes, found, strict=True)]
+    kept, reasons = _affordable(asking, one, zip(found, quotes, strict=True))
+    if ruled is None:
+        return kept, reasons
+    return [
+        replace(
+            item,
+            messages=(*item.messages, *ruled.messages(item.window)),
+            approval=ruled.approval(item.window),
+            order=place if ruled.site.prefer_cheap else 0,
+        )
+        for place, item in enumerate(kept)
+    ], reasons
 
 
 def _affordable(
@@ -104,6 +138,7 @@ def _affordable(
             window=window,
             quote=quote,
             messages=_told(asking, one, window),
+            takes=None if asking.replaced is None else taken(asking, one, window),
         )
         for window, quote in priced
         if constraints_allow(asking.request, quote)
@@ -126,18 +161,27 @@ def _told(asking: Asking, one: Willing, window: Window) -> tuple[Message, ...]:
     return (outlook_message(one.known.outlooks, window, now=int(asking.now)),)
 
 
-def _windows(broker: Broker, asking: Asking, one: Willing, timeline: Timeline) -> list[Window]:
+def _windows(
+    broker: Broker, asking: Asking, one: Willing, timeline: Timeline, ruled: Ruled | None = None
+) -> list[Window]:
     """Find windows of each promise that the platform makes; where it makes both, one place is kept for the queue."""
     config, promises = one.platform.config, one.platform.promises
     now = int(asking.now)
+    if _lacks_flavor(asking, one):
+        return []
     limit = config.offers_per_platform or broker.config.offers.per_platform
     expected = _expected(broker, asking, one, limit if "reservation" not in promises else 1)
-    firm = _firm(broker, asking, one, timeline, limit - len(expected)) if "reservation" in promises else []
+    firm = _firm(broker, asking, one, timeline, limit - len(expected), ruled) if "reservation" in promises else []
+    if asking.replaced is not None:
+        own = extension_windows(broker, asking, one, timeline, _asked(asking, one))
+        firm = [*(own if ruled is None else ruled.kept(own)), *firm][: max(limit, 1)]
     return [window for window in (*firm, *expected) if expiry(broker, one.platform, window, now) > now]
 
 
 def _expected(broker: Broker, asking: Asking, one: Willing, limit: int) -> list[Window]:
     outlooks, config = _outlooks(one, asking.now), one.platform.config
+    if isinstance(asking.request.executable, ReservedTime):
+        return []  # what waits in a queue is kept for nobody
     if outlooks is None or one.platform.implements("ebhpc_windows"):
         return []
     return expected_windows(
@@ -160,9 +204,27 @@ def _outlooks(one: Willing, now: float) -> Outlooks | None:
     return outlooks
 
 
+def _lacks_flavor(asking: Asking, one: Willing) -> bool:
+    """Whether the platform hands out fixed shapes, none of which lies within what is asked and allowed."""
+    flavors = one.known.timeline.snapshot.flavors
+    return flavors is not None and flavored(_allowed_most(asking.request.demand, one.limits), flavors) is None
+
+
+def _allowed_most(demand: Demand, limits: Limits) -> Demand:
+    return replace(
+        demand,
+        most_cores=_lower(demand.most_cores, limits.cores),
+        most_memory=_lower(demand.most_memory, limits.memory),
+    )
+
+
 def _asked(asking: Asking, one: Willing) -> Demand:
-    """The demand as the batch system can express it: in the steps of its limits, several nodes whole where it must."""
+    """The demand as the batch system can express it: as a flavor, in the steps of its limits, several nodes whole where
+    it must.
+    """
     demand, scheduler = asking.request.demand, one.known.timeline.snapshot.scheduler
+    if (flavors := one.known.timeline.snapshot.flavors) is not None:
+        demand = flavored(_allowed_most(demand, one.limits), flavors) or demand
     if scheduler is None:
         return demand
     if scheduler.whole_nodes and demand.nodes > 1:
@@ -176,7 +238,9 @@ def _step(one: Willing) -> int:
     return scheduler.limit_step if scheduler is not None else 1
 
 
-def _firm(broker: Broker, asking: Asking, one: Willing, timeline: Timeline, limit: int) -> list[Window]:
+def _firm(
+    broker: Broker, asking: Asking, one: Willing, timeline: Timeline, limit: int, ruled: Ruled | None
+) -> list[Window]:
     config = one.platform.config
     now = int(asking.now)
     if limit < 1:
@@ -192,7 +256,19 @@ def _firm(broker: Broker, asking: Asking, one: Willing, timeline: Timeline, limi
         found = [window for window in given if _allowed(window, one.limits)]
         if not fits(timeline, found):
             raise PlatformUnavailable(one.platform.name, "ebhpc_windows", "it planned more than is free")
-        return found
+        return found if ruled is None else ruled.kept(found)
+    if ruled is not None:
+        return ruled.windows(
+            Asked(
+                demand=_asked(asking, one),
+                limit=limit,
+                limits=one.limits,
+                offer_lifetime=ceil(broker.config.offers.lifetime),
+                lead=ceil(config.lead),
+                longest=int(config.longest) if config.longest is not None else None,
+                granularity=_step(one),
+            )
+        )
     return windows(
         _asked(asking, one),
         timeline,
@@ -237,6 +313,10 @@ def _allowed(window: Window, limits: Limits) -> bool:
 def _why_not(broker: Broker, asking: Asking, one: Willing, timeline: Timeline) -> Sequence[Message]:
     """Return all reasons why it can never run there, or the one why not now."""
     demand, config = _asked(asking, one), one.platform.config
+    flavors = timeline.snapshot.flavors
+    if flavors is not None and _lacks_flavor(asking, one):
+        allowed = _allowed_most(demand, one.limits)
+        return [why_no_flavor(allowed, flavors, platform=one.platform.name)]
     if never := why_never(demand, timeline, limits=one.limits):
         return never
     reasons = []

@@ -12,7 +12,7 @@ import msgspec
 from ebhpc.model import Message, MessageKind, message
 
 CHALLENGE = 'Basic realm="ebhpc", charset="UTF-8"'
-"""The ``WWW-Authenticate`` header of an answer 401."""
+"""The ``WWW-Authenticate`` header of an answer 401, where there are no issuers of tokens."""
 
 _KINDS = {
     401: MessageKind.POLICY_REFUSED,
@@ -72,9 +72,9 @@ def problem_of(error: falcon.HTTPError) -> Problem:
     return problem
 
 
-def unauthenticated(reason: str) -> Problem:
-    """401: who asks is not known."""
-    return Problem(401, "{reason}", reason=reason, headers={"WWW-Authenticate": CHALLENGE})
+def unauthenticated(reason: str, challenge: str = CHALLENGE) -> Problem:
+    """401: who asks is not known; ``challenge`` says how to be known."""
+    return Problem(401, "{reason}", reason=reason, headers={"WWW-Authenticate": challenge})
 
 
 def forbidden(what: str) -> Problem:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from ebhpc.api.reserving import tell_use
 from ebhpc.model import FINAL, LIVE, Connector, EnumOption, LifecyclePhase, Phase, ScheduledSession
 from ebhpc.model.times import duration_text, instant_text, interval_text, utc
 from ebhpc.planning.queue import Outlook
@@ -47,8 +48,10 @@ def phase_options(phase: Phase) -> tuple[Phase, ...]:
 _DECISION = EnumOption(path="phase", values=[*phase_options(Phase.OFFERED)])
 
 
-def session_document(record: SessionRecord, base: str, moves: Moves | None = None) -> dict[str, Any]:
-    """Return a session as plain data, its URLs below ``base``."""
+def session_document(
+    record: SessionRecord, base: str, moves: Moves | None = None, *, now: float | None = None
+) -> dict[str, Any]:
+    """Return a session as plain data, its URLs below ``base``, as it is ``now`` (None: at its last change)."""
     document: dict[str, Any] = msgspec.json.decode(record.document)
     meta = document.setdefault("meta", {})
     meta["uuid"] = record.uuid
@@ -69,6 +72,8 @@ def session_document(record: SessionRecord, base: str, moves: Moves | None = Non
         _tell_outlook(document, record.outlook)
     if moves or record.started is not None:
         _tell_real_times(document, record, moves or {})
+    if record.wants.reserved:
+        tell_use(document, record, record.modified if now is None else now)
     return document
 
 

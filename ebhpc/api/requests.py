@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import falcon
 import msgspec
+from msgspec.structs import replace
 
-from ebhpc.api.access import Access, Readable, check_reader
+from ebhpc.api.access import Access, Readable
 from ebhpc.api.broker import Broker
 from ebhpc.api.consulting import Asking
+from ebhpc.api.extending import replaced_session
+from ebhpc.api.holding import offers_that_stand
 from ebhpc.api.offering import Offered, make_offers, refused
+from ebhpc.api.permission import check_may
 from ebhpc.api.problems import not_found
 from ebhpc.api.rendering import offered_document, offerset_document, session_document, time_text
-from ebhpc.api.sessions import fresh_family, is_uuid
+from ebhpc.api.sessions import acceptance_check, fresh_family, is_uuid
 from ebhpc.api.wire import answer, base_url, checked, read_body
 from ebhpc.model import ExecutionRequest, Message, Phase, kinds
 from ebhpc.model.reading import RequestLimits, read_request
+from ebhpc.policy import LimitReached
 from ebhpc.store import get_session
 
 
@@ -80,12 +85,7 @@ class OfferSets(Readable):
         if found is None:
             raise not_found(f"offer set {uuid}")
         record, members = found
-        check_reader(
-            req.context.identity,
-            record.owner,
-            f"the offer set {uuid}",
-            public_reads=broker.config.api.public_reads,
-        )
+        check_may(broker, req, record.owner, f"the offer set {uuid}", "see")
         base = base_url(req, broker.config.api)
         answer(
             req,
@@ -106,17 +106,31 @@ def asked(broker: Broker, req: falcon.Request, *, direct: bool = False) -> Offer
     limits = RequestLimits(elements=broker.config.api.max_elements)
     reading = read_request(document, now=int(now), new_uuid=broker.new_uuid, limits=limits)
     identity = req.context.identity
+    replaced, problems = (None, reading.problems)
     if reading.request is not None:
+        replaced, problems = replaced_session(broker, reading.request, identity.uuid)
+    if reading.request is not None and not problems:
         asking = Asking(
             request=reading.request,
             identity=identity,
             now=now,
             warnings=decoded.warnings,
+            replaced=replaced,
         )
-        offered = make_offers(broker, asking, direct=direct)
+        if direct:
+            asking = replace(
+                asking,
+                check=acceptance_check(broker, identity.uuid, req, now) if broker.rules.counts else None,
+                audit=broker.audit.entry(req, "accept", "session", detail="at once"),
+            )
+        try:
+            offered = make_offers(broker, asking, direct=True) if direct else offers_that_stand(broker, asking)
+        except LimitReached as reached:  # counted in the transaction that accepts at once
+            broker.audit.note(req, "accept", "session", result="refused", detail=str(reached))
+            offered = refused(broker, identity.uuid, (*decoded.warnings, reached.why), now, stored=False)
     else:
-        offered = refused(broker, identity.uuid, (*decoded.warnings, *reading.problems), now, stored=not direct)
-    broker.measures.offered(offered.offers)
+        offered = refused(broker, identity.uuid, (*decoded.warnings, *problems), now, stored=not direct)
+    broker.measures.offered(offered.offers, offered.messages)
     return offered
 
 

@@ -7,12 +7,14 @@ import gc
 import logging
 import os
 import shutil
+import signal
 import socket
 import struct
 import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, MutableMapping
 from math import ceil
 from pathlib import Path
@@ -25,8 +27,14 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import ThreadWorker
 
 from ebhpc.config import Config
+from ebhpc.systemd import ServiceManager
 
 log = logging.getLogger(__name__)
+
+MakeApp = Callable[[], Any]
+
+_TRIAL = 60.0
+"""Seconds that the application has to come up with new settings, in a process that only tries it."""
 
 GRACE = 25
 """Seconds that requests under way have when the service is stopped."""
@@ -105,17 +113,24 @@ class Worker(ThreadWorker):
 class _Server(BaseApplication):
     """The service as gunicorn sees it."""
 
-    def __init__(self, make_app: Callable[[], Any], config: Config, ready: Callable[[str], None] | None) -> None:
+    def __init__(self, make_app: MakeApp, config: Config, ready: Callable[[str], None]) -> None:
         self._make_app = make_app
         self._config = config
+        self._bind = str(config.api.bind)
         self._ready = ready
         self._signal: tuple[int, int] | None = None
         super().__init__()
 
+    def change(self, make_app: MakeApp, config: Config) -> None:
+        """Make workers in another way from the next reload on; where to listen stays."""
+        if str(config.api.bind) != self._bind:
+            log.warning("api.bind is %s now: that needs a restart; listening at %s", config.api.bind, self._bind)
+        self._make_app, self._config = make_app, config
+
     def load_config(self) -> None:
         api, loglevel = self._config.api, self._config.logging.level
         chosen = {
-            "bind": [str(api.bind)],
+            "bind": [self._bind],
             "workers": api.workers,
             "threads": api.threads,
             "worker_class": Worker,
@@ -155,8 +170,6 @@ class _Server(BaseApplication):
 
     def _when_ready(self, arbiter: Arbiter) -> None:
         """Listen, on a thread, for the first worker to say that it serves; then call ``ready``."""
-        if self._ready is None:
-            return
         reading, writing = self._signal = os.pipe()
         address = str(arbiter.LISTENERS[0])
         ready = self._ready
@@ -173,6 +186,72 @@ class _Server(BaseApplication):
     def _worker_is_ready(self, worker: Any) -> None:
         if self._signal is not None:
             os.write(self._signal[1], b"!")
+
+
+class _Arbiter(Arbiter):
+    """Gunicorn's arbiter, which tells systemd how it is, and reloads only what works.
+
+    Each turn of its loop, once a second, is a sign of life: a worker that hangs is the arbiter's own to end.
+    """
+
+    def __init__(self, server: _Server, manager: ServiceManager, reread: Callable[[], tuple[MakeApp, Config]]) -> None:
+        self._server = server
+        self._manager = manager
+        self._reread = reread
+        super().__init__(server)
+
+    def murder_workers(self) -> None:
+        """End workers that hang, and tell that the loop turns."""
+        self._manager.alive()
+        super().murder_workers()
+
+    def reload(self) -> None:
+        """Read the settings again; where an application comes up with them, let workers with it take over."""
+        self._manager.reloading()
+        try:
+            make_app, config = self._reread()
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with the new settings, the service goes on with the old
+            log.error("the settings stay as they were: %s", error)
+            self._manager.ready(f"answers requests, with {self.cfg.workers} workers; the last reload failed")
+            return
+        if not self._comes_up(make_app):
+            log.error("the settings stay as they were: no worker comes up with the new ones")
+            self._manager.ready(f"answers requests, with {self.cfg.workers} workers; the last reload failed")
+            return
+        self._server.change(make_app, config)
+        super().reload()
+        log.info("reloaded, with %d workers", self.cfg.workers)
+        self._manager.ready(f"answers requests, with {self.cfg.workers} workers")
+
+    def _comes_up(self, make_app: MakeApp) -> bool:
+        """Make the application in a process that ends with it, as a worker would."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # forking beside our own thread is what gunicorn does
+            child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                make_app()
+                code = 0
+            except BaseException:
+                log.exception("the new settings do not work")
+            finally:
+                os._exit(code)
+        deadline = time.monotonic() + _TRIAL
+        while time.monotonic() < deadline:
+            self._manager.alive()
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                return os.waitstatus_to_exitcode(status) == 0
+            time.sleep(0.05)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return False
+
+    def stop(self, graceful: bool = True) -> None:
+        """End the workers; requests that run are answered first where it is graceful."""
+        self._manager.stopping("answers the requests that run, and ends")
+        super().stop(graceful)
 
 
 def _forget_measures(arbiter: Arbiter, worker: Any) -> None:
@@ -193,12 +272,16 @@ def _new_folder() -> str:
 
 
 def run_api(
-    make_app: Callable[[], Any],
+    make_app: MakeApp,
     config: Config,
     *,
     ready: Callable[[str], None] | None = None,
+    reread: Callable[[], tuple[MakeApp, Config]] | None = None,
 ) -> int:
     """Serve until SIGTERM, SIGINT or SIGQUIT; return the exit code. Call it on the main thread.
+
+    Sockets that systemd hands over are listened at in place of ``api.bind``. systemd is told when a worker serves,
+    of reloads, of the end, and that the service lives.
 
     Args:
         make_app: makes the WSGI application; called in each worker after it was forked, so that nothing of the
@@ -207,14 +290,23 @@ def run_api(
             level info and below of ``logging`` requests are logged too. Log records go to the handlers of the root
             logger, or to standard error where it has none.
         ready: called once, on a thread of this process, with the address, when a worker serves.
+        reread: called at SIGHUP; returns ``make_app`` and ``config`` anew, or raises what is wrong with them. Without
+            it workers are replaced by others with the same settings.
     """
     given = os.environ.get(_SHARED)
     folder = Path(given or _new_folder())
     os.environ[_SHARED] = str(folder)
     here = os.getpid()
+    manager = ServiceManager.of_process()
+
+    def serves(address: str) -> None:
+        manager.ready(f"answers requests at {address}, with {config.api.workers} workers")
+        if ready is not None:
+            ready(address)
+
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        Arbiter(_Server(make_app, config, ready)).run()
+        _Arbiter(_Server(make_app, config, serves), manager, reread or (lambda: (make_app, config))).run()
     except SystemExit as end:
         if os.getpid() != here:
             raise  # a worker that ends

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from urllib.parse import urlencode
 from uuid import UUID
 
 import falcon
 from msgspec import Struct
+from sqlalchemy import Connection
 
-from ebhpc.api.access import Access, Readable, check_owner, check_reader
+from ebhpc.api.access import Access, Readable
 from ebhpc.api.answers import SessionPage
 from ebhpc.api.broker import Broker
+from ebhpc.api.permission import check_may
 from ebhpc.api.problems import Problem, malformed, not_found
 from ebhpc.api.rendering import Moves, phase_options, session_document
 from ebhpc.api.wire import answer, base_url, checked, read_body
-from ebhpc.model import EnumUpdate, MessageKind, Phase, Update, message
+from ebhpc.model import EnumUpdate, Identity, MessageKind, Phase, Update, message
+from ebhpc.policy import LimitReached
 from ebhpc.store import (
     Answer,
+    NewOffer,
     OfferSetRecord,
     SessionRecord,
     accept,
@@ -30,6 +34,7 @@ from ebhpc.store import (
     reject,
 )
 
+_DEEDS = {Phase.ACCEPTED: "accept", Phase.REJECTED: "reject", Phase.CANCELLED: "cancel"}
 _PHASES = frozenset(map(str, Phase))
 LARGEST_PAGE = 200
 _PAGE = 50
@@ -49,7 +54,7 @@ class Sessions(Readable):
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """List the caller's own sessions, newest first, page by page; an administrator may ask for everybody's."""
         broker = self._broker
-        wish = _listing(req)
+        wish = _listing(broker, req)
         with broker.store.read() as tx:
             page = list_sessions(
                 tx,
@@ -62,7 +67,10 @@ class Sessions(Readable):
             moves = moves_of_sessions(tx, _moved(page.sessions))
         base = base_url(req, broker.config.api)
         document = SessionPage(
-            sessions=[session_document(session, base, moves.get(session.uuid)) for session in page.sessions]
+            sessions=[
+                session_document(session, base, moves.get(session.uuid), now=broker.clock())
+                for session in page.sessions
+            ]
         )
         if page.following is not None:
             kept = [(name, value) for name, value in _parameters(req) if name != "after"]
@@ -84,25 +92,21 @@ class Session(Readable):
         """Answer the session as it is now."""
         broker = self._broker
         session, moves = fresh_session(broker, uuid)
-        check_reader(
-            req.context.identity,
-            session.owner,
-            f"the session {uuid}",
-            public_reads=broker.config.api.public_reads,
-        )
-        answer(req, resp, session_document(session, base_url(req, broker.config.api), moves))
+        check_may(broker, req, session.owner, f"the session {uuid}", "see", session.platform)
+        answer(req, resp, session_document(session, base_url(req, broker.config.api), moves, now=broker.clock()))
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, uuid: str) -> None:
         """Accept, reject or cancel it."""
         broker = self._broker
         session, _ = fresh_session(broker, uuid)
-        check_owner(req.context.identity, session.owner, f"the session {uuid}")
+        check_may(broker, req, session.owner, f"the session {uuid}", "end", session.platform)
         wanted = wanted_phase(checked(broker.kinds.update(read_body(req, broker.config.api))))
         if wanted is None:
             raise _conflict(session, "that update")
-        moved(broker, session, wanted)
+        moved(broker, session, wanted, by=req)
         changed, moves = fresh_session(broker, uuid)
-        answer(req, resp, session_document(changed, base_url(req, broker.config.api), moves))
+        document = session_document(changed, base_url(req, broker.config.api), moves, now=broker.clock())
+        answer(req, resp, document)
 
 
 def wanted_phase(update: Update) -> Phase | None:
@@ -114,27 +118,49 @@ def wanted_phase(update: Update) -> Phase | None:
     return None
 
 
-def moved(broker: Broker, session: SessionRecord, wanted: Phase) -> None:
-    """Move a session to the phase that its owner wants; it may be there already.
+def moved(broker: Broker, session: SessionRecord, wanted: Phase, *, by: falcon.Request | None = None) -> None:
+    """Move a session to the phase that its owner wants; it may be there already. ``by``: for the audit trail.
 
     Raises:
-        Problem: 409, that is not possible now.
+        Problem: 409, that is not possible now; 403, the site's rules allow no more.
     """
     now = broker.clock()
+    entry = broker.audit.entry(by, _DEEDS[wanted], "session", session.uuid)
     decided: Answer | None
     match wanted:
         case Phase.CANCELLED:
-            after = cancel(broker.store, session.uuid, now=now, cause="cancelled by its owner")
+            own = entry.actor in (None, session.owner)
+            cause = "cancelled by its owner" if own else f"cancelled by {entry.username}"
+            after = cancel(broker.store, session.uuid, now=now, cause=cause, audit=entry)
             decided = Answer(session=after, done=after.phase is Phase.CANCELLED) if after else None
         case Phase.ACCEPTED:
-            decided = accept(broker.store, session.uuid, now=now)
+            check = acceptance_check(broker, session.owner, by, now) if broker.rules.counts else None
+            try:
+                decided = accept(broker.store, session.uuid, now=now, check=check, audit=entry)
+            except LimitReached as reached:
+                broker.audit.note(by, "accept", "session", session.uuid, result="refused", detail=str(reached.why))
+                raise Problem(403, str(reached), messages=[reached.why]) from None
         case _:
-            decided = reject(broker.store, session.uuid, now=now)
+            decided = reject(broker.store, session.uuid, now=now, audit=entry)
     if decided is None:
         raise not_found(f"session {session.uuid}")
     if not decided.done:
         raise _conflict(decided.session, f"becoming {wanted}")
     broker.measures.decided(decided.session.platform, wanted)
+
+
+def acceptance_check(
+    broker: Broker, owner: str, by: falcon.Request | None, now: float
+) -> Callable[[Connection, SessionRecord | NewOffer], None]:
+    """Return what counts, in the transaction that accepts, whether the site's rules leave its owner room."""
+    asking: Identity | None = getattr(by.context, "identity", None) if by is not None else None
+    who = asking if asking is not None and asking.uuid == owner else broker.accounts.recall(owner)
+
+    def check(tx: Connection, one: SessionRecord | NewOffer) -> None:
+        if who is not None:
+            broker.rules.check_acceptance(tx, who, one.platform, one.allocations, one.duration, now)
+
+    return check
 
 
 def _conflict(session: SessionRecord, wanted: str) -> Problem:
@@ -229,7 +255,7 @@ class _Listing(Struct):
     everybody: bool = False
 
 
-def _listing(req: falcon.Request) -> _Listing:
+def _listing(broker: Broker, req: falcon.Request) -> _Listing:
     """Read the query of a listing.
 
     Raises:
@@ -273,6 +299,10 @@ def _listing(req: falcon.Request) -> _Listing:
             )
     if problems:
         raise malformed(problems)
-    if wish.everybody and not req.context.identity.admin:
-        raise Problem(403, "only administrators see everybody's sessions")
+    if wish.everybody:
+        identity: Identity = req.context.identity
+        if not identity.admin and broker.rules.may_others(identity, "see", wish.platform, None) is None:
+            broker.audit.note(req, "see", "sessions", "everybody's", result="refused")
+            raise Problem(403, "only administrators see everybody's sessions")
+        broker.audit.note(req, "see", "sessions", "everybody's")
     return wish

@@ -77,6 +77,7 @@ class Timelines:
         self._lately: tuple[float, dict[str, Known | PlatformUnavailable]] = (-_MOMENT, {})
         self._locks = {name: threading.Lock() for name in platforms}
         self._making: set[str] = set()
+        self._expired: dict[str, float] = {}
 
     def current(self, now: float) -> dict[str, Known | PlatformUnavailable]:
         """Return each platform's timeline as the database has it now, or why there is none to offer from."""
@@ -118,6 +119,16 @@ class Timelines:
         """Free the offers that are due on those platforms, and return their timelines anew where there were any."""
         freed = [name for name in names if expire_offers(self._store, name, now=now)]
         return self._those(freed, now) if freed else {}
+
+    def expires(self, name: str, now: float) -> bool:
+        """Whether it is time that who books on a platform has the offers expire there that are due: now and then.
+
+        Until then their bookings count, and nothing is sold twice; each time costs as much as some bookings.
+        """
+        if now - self._expired.get(name, -_MOMENT) < _MOMENT:
+            return False
+        self._expired[name] = now
+        return True
 
     def _those(self, names: Iterable[str], now: float) -> dict[str, Known | PlatformUnavailable]:
         with self._store.read() as tx:

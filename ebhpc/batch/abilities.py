@@ -6,7 +6,15 @@ from collections.abc import Collection
 from importlib.util import find_spec
 
 from ebhpc.batch.settings import JobSettings
-from ebhpc.model import ClusterCompute, DockerContainer, JupyterNotebook, Shape, SimpleCompute, SingularityContainer
+from ebhpc.model import (
+    BatchScript,
+    ClusterCompute,
+    DockerContainer,
+    JupyterNotebook,
+    Shape,
+    SimpleCompute,
+    SingularityContainer,
+)
 from ebhpc.staging.refusals import Abilities
 
 
@@ -35,10 +43,10 @@ def abilities(
     if runtime.kind != "apptainer":
         cannot[SingularityContainer] = "its nodes have no apptainer"
     return Abilities(
-        executables=(DockerContainer, SingularityContainer, JupyterNotebook, *executables),
+        executables=(DockerContainer, SingularityContainer, JupyterNotebook, BatchScript, *executables),
         cannot=cannot,
         computes=computes,
-        spread=executables,
+        spread=(BatchScript, *executables),
         most=most,
         architecture=settings.architecture,
         registries=None if runtime.registries is None else tuple(runtime.registries),
@@ -50,6 +58,8 @@ def abilities(
         needs_command=runtime.kind == "pyxis",
         image_schemes=("docker", "oras", "library"),
         file_roots=tuple(settings.file_roots) if settings.staging == "broker" else (),
+        private_networks=tuple(settings.private_networks) if settings.staging == "broker" else None,
         storage_gib=settings.storage_gib,
         max_download_gib=settings.max_download_gib,
+        scripts=settings.scripts,
     )

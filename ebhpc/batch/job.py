@@ -12,8 +12,8 @@ import httpx
 from ebhpc.batch.access import umask
 from ebhpc.batch.runtimes import IMAGE, Plan, View, docker_container, singularity_container
 from ebhpc.batch.settings import JobSettings
-from ebhpc.model import DockerContainer, JupyterNotebook, Session, SingularityContainer
-from ebhpc.staging import notebook_runner
+from ebhpc.model import BatchScript, DockerContainer, JupyterNotebook, Session, SingularityContainer
+from ebhpc.staging import notebook_runner, scripts
 from ebhpc.staging.elements import NOTEBOOK_SIZE, stated_size
 from ebhpc.staging.files import GIBI
 from ebhpc.staging.locations import file_name, read_location
@@ -21,6 +21,7 @@ from ebhpc.staging.refusals import RESULTS
 from ebhpc.staging.volumes import data_url, label, mounts, places, read_only_storage, sizes
 
 NOTEBOOK = "stage/notebook.ipynb"
+SCRIPT, LAUNCHER = f"stage/{scripts.SCRIPT}", "stage/launch.sh"
 _FOLDERS = ("stage", "work/.tmp", "work/.apptainer", "output/results", "report")
 _PROGRAM, _OUTCOME = "stage/notebook_runner.py", "work/.ebhpc-outcome.json"
 _RUN_A_FILE = "import runpy, sys; sys.path[:] = sys.path[1:]; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
@@ -37,12 +38,14 @@ def job(
     node_variable: str | None = None,
     staging: str | None = None,
     command: Sequence[str] | None = None,
+    data_schemes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the content of job.json.
 
     ``seconds`` is the job's time limit as the runner keeps it; None: the session's duration. A firm session ends at its
     ``end``, too. ``node_variable`` names an environment variable in which the batch system says a node's name.
     ``staging`` in place of the settings'. ``command`` runs on the node itself: for executables of a plugin's own kind.
+    ``data_schemes`` are those of URLs, beside http and https, whose files the batch system itself brings.
 
     Raises:
         LookupError: a volume names nothing.
@@ -64,7 +67,7 @@ def job(
         "hand_over": settings.access != "own",
         "transfer": {"connect": float(settings.connect_timeout), "total": float(settings.download_timeout)},
         "folders": [*_FOLDERS, *(f"storage/{at}" for at in range(len(limits)))],
-        "fetch": _fetched(session, settings) if staging == "job" else [],
+        "fetch": _fetched(session, settings, data_schemes) if staging == "job" else [],
         "files": {},
         "links": [],
         "read_only": [f"storage/{at}" for at in shut],
@@ -92,6 +95,8 @@ def job(
         return {**wanted, **_planned(plan)}
     if isinstance(executable, JupyterNotebook):
         return {**wanted, **_notebook(session, executable, settings)}
+    if isinstance(executable, BatchScript):
+        return {**wanted, **_script(session, executable, settings)}
     raise LookupError(f"there is no way to run an executable of type {type(executable).__name__}")
 
 
@@ -161,6 +166,25 @@ def _notebook(session: Session, executable: JupyterNotebook, settings: JobSettin
     }
 
 
+def _script(session: Session, executable: BatchScript, settings: JobSettings) -> dict[str, Any]:
+    """A script has its user's own home, as if it had been submitted by hand."""
+    ours = {name: value for name, value in _environment(session, settings).items() if name not in ("HOME", "TMPDIR")}
+    files = {LAUNCHER: scripts.launch_text(executable, settings.scripts)}
+    if executable.script is not None:
+        files[SCRIPT] = executable.script
+    return {
+        "argv": scripts.command(executable, f"\0/{SCRIPT}", f"\0/{LAUNCHER}"),
+        "environment": {**ours, **(executable.environment or {})},
+        "files": files,
+        "directory": executable.directory or "work",
+        "home": True,
+        "links": [
+            [f"work/{mount.target}", f"storage/{mount.source}"]
+            for mount in mounts(session.volumes, session.storage, session.data)
+        ],
+    }
+
+
 def _environment(session: Session, settings: JobSettings) -> dict[str, str]:
     """Return what a job that runs on the node itself has in its environment, beside the node's own."""
     return {
@@ -197,13 +221,13 @@ def _variable(name: str) -> str:
     return "EBHPC_RESOURCE_" + "".join(char if char.isascii() and char.isalnum() else "_" for char in name).upper()
 
 
-def _fetched(session: Session, settings: JobSettings) -> list[dict[str, Any]]:
+def _fetched(session: Session, settings: JobSettings, data_schemes: Sequence[str]) -> list[dict[str, Any]]:
     """Return what the job fetches by URL on its node."""
     most, found = int(settings.max_download_gib * GIBI), []
     bounds = sizes(session.storage, session.data, settings)
     for at, (place, item) in enumerate(zip(places(session.storage, session.data), session.data, strict=True)):
         file, bound = f"storage/{place.storage}/{place.name}", min(most, bounds[place.storage])
-        found.append(_fetch(data_url(item) or "", file, f"/data/{at}", bound, stated_size(item)))
+        found.append(_fetch(data_url(item) or "", file, f"/data/{at}", bound, stated_size(item), data_schemes))
     executable = session.executable
     if isinstance(executable, JupyterNotebook):
         bound = min(most, NOTEBOOK_SIZE)
@@ -212,11 +236,16 @@ def _fetched(session: Session, settings: JobSettings) -> list[dict[str, Any]]:
         location = executable.location or ""
         if location.partition(":")[0].lower() in ("http", "https"):
             found.append(_fetch(location, IMAGE, "/executable/location", most))
+    elif isinstance(executable, BatchScript) and executable.location is not None:
+        url = scripts.checked_location(executable)
+        found.append(_fetch(url, SCRIPT, "/executable/location", min(most, scripts.LARGEST)))
     return found
 
 
-def _fetch(url: str, file: str, path: str, most: int, size: int | None = None) -> dict[str, Any]:
-    location = read_location(url, ())
+def _fetch(
+    url: str, file: str, path: str, most: int, size: int | None = None, schemes: Sequence[str] = ()
+) -> dict[str, Any]:
+    location = read_location(url, (), schemes)
     try:
         encoded = str(httpx.URL(location.url))
     except httpx.InvalidURL:

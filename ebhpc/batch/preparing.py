@@ -8,13 +8,23 @@ from pathlib import Path
 
 from ebhpc.batch.access import Account, arrange, make_door, open_door
 from ebhpc.batch.directory import SessionDirectory, session_directory
-from ebhpc.batch.job import NOTEBOOK, job
+from ebhpc.batch.job import NOTEBOOK, SCRIPT, job
 from ebhpc.batch.runtimes import IMAGE
 from ebhpc.batch.script import runner_text
 from ebhpc.batch.settings import JobSettings
 from ebhpc.faults import point
-from ebhpc.model import JupyterNotebook, Message, MessageKind, Prepared, Session, SingularityContainer, message
+from ebhpc.model import (
+    BatchScript,
+    JupyterNotebook,
+    Message,
+    MessageKind,
+    Prepared,
+    Session,
+    SingularityContainer,
+    message,
+)
 from ebhpc.plugins import SessionFailed
+from ebhpc.staging import scripts
 from ebhpc.staging.elements import Fetcher
 from ebhpc.staging.files import held, mark, write_json
 from ebhpc.staging.locations import LocationError
@@ -29,10 +39,12 @@ def prepare(
     seconds: float | None = None,
     node_variable: str | None = None,
     command: Sequence[str] | None = None,
+    data_schemes: Sequence[str] = (),
 ) -> Prepared:
     """Make everything ready for the job: what ``ebhpc_prepare`` does. Safe to repeat, after a crash at any instant.
 
-    ``account`` is who the job will run as; ``seconds``, ``node_variable``, ``command`` as for ``ebhpc.batch.job.job``.
+    ``account`` is who the job will run as; ``seconds``, ``node_variable``, ``command`` and ``data_schemes`` are as for
+    ``ebhpc.batch.job.job``.
 
     Raises:
         SessionFailed: it can never be, or the session has been ended.
@@ -48,7 +60,14 @@ def prepare(
         if not directory.staged.exists():
             told = _fill(session, settings, directory)
             try:
-                wanted = job(session, settings, seconds=seconds, node_variable=node_variable, command=command)
+                wanted = job(
+                    session,
+                    settings,
+                    seconds=seconds,
+                    node_variable=node_variable,
+                    command=command,
+                    data_schemes=data_schemes,
+                )
             except (LookupError, LocationError) as error:
                 raise SessionFailed(
                     message(MessageKind.FAILED, "The job cannot be started: {why}.", why=str(error))
@@ -86,6 +105,9 @@ def _fill(session: Session, settings: JobSettings, directory: SessionDirectory) 
         url = executable.location or ""
         if url.partition(":")[0].lower() in ("http", "https", "file"):
             fetcher.file(url, directory.path / IMAGE, "/executable/location")
+    elif isinstance(executable, BatchScript) and executable.location is not None:
+        url = scripts.checked_location(executable)
+        fetcher.file(url, directory.path / SCRIPT, "/executable/location", most=scripts.LARGEST)
     return told
 
 

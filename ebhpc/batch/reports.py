@@ -158,7 +158,9 @@ def _connectors(
         protocol, path = port.protocol or "TCP", port.path or ""
         path = path if protocol in ("HTTP", "HTTPS") else ""
         path = path if path.startswith("/") or not path else f"/{path}"
-        host = f"[{node}]" if ":" in node else f"{node}{settings.domain}"
+        # A part of a machine may be a node of its own: ``slot2@host``
+        name = node.rpartition("@")[2]
+        host = f"[{name}]" if ":" in name else f"{name}{settings.domain}"
         found.append(
             Connector(
                 status="FINISHED" if finished else "AVAILABLE",

@@ -158,7 +158,10 @@ class Runner:
         for folder in self.job["folders"]:
             os.makedirs(self.path(folder), exist_ok=True)
         for wanted in self.job["fetch"]:
-            fetch(wanted, self.path(wanted["file"]), self.job["transfer"])
+            if wanted.get("brought"):
+                take(wanted, self.path("..", wanted["brought"]), self.path(wanted["file"]))
+            else:
+                fetch(wanted, self.path(wanted["file"]), self.job["transfer"])
         for name, content in self.job["files"].items():
             with open(os.open(self.path(name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", newline="") as file:
                 file.write(content)
@@ -204,6 +207,8 @@ class Runner:
             for name, value in os.environ.items()
             if not name.startswith(("APPTAINERENV_", "SINGULARITYENV_", "EBHPC_"))
         }
+        if self.job.get("home") and "HOME" not in kept:
+            kept["HOME"] = os.path.expanduser("~")
         for name, value in more.items():
             kept[name] = self.filled(value)
         for name in self.job["paths"]:
@@ -471,6 +476,45 @@ class Output:
 # --- fetching ----------------------------------------------------------------------------------------------------
 
 
+def take(wanted: dict[str, Any], source: str, target: str) -> None:
+    """Take a file that the batch system has brought, and compare size and checksum.
+
+    Raises:
+        Hopeless: it is not what was asked for, or too large.
+        OSError: it is not there.
+    """
+    if os.path.exists(target):
+        return
+    checksum = wanted["checksum"]
+    taken, done = hashlib.new(checksum[0] if checksum is not None else "sha256"), 0
+    with open(source, "rb") as file:
+        while True:
+            chunk = file.read(_CHUNK)
+            if not chunk:
+                break
+            done += len(chunk)
+            taken.update(chunk)
+    compare(wanted, done, taken.hexdigest())
+    shutil.move(source, target)
+
+
+def compare(wanted: dict[str, Any], length: int, digits: str) -> None:
+    """Compare a file's size, and its checksum where one is asked for.
+
+    Raises:
+        Hopeless: it is not what was asked for, or too large.
+    """
+    why, kind = "", "urn:invalid-value"
+    if length > wanted["most"]:
+        why, kind = f"it has more than {wanted['most']} bytes", "urn:resource-limit"
+    elif wanted["size"] is not None and wanted["size"] != length:
+        why = f"it has {length} bytes, not {wanted['size']}"
+    elif wanted["checksum"] is not None and digits != wanted["checksum"][1]:
+        why = f"its {wanted['checksum'][0]} is {digits}, not {wanted['checksum'][1]}"
+    if why:
+        raise Hopeless(kind, "{url} cannot be fetched: {why}", url=wanted["url"], why=why, path=wanted["path"])
+
+
 def fetch(wanted: dict[str, Any], target: str, transfer: dict[str, Any]) -> None:
     """Fetch one file, whole and checked; what fails in passing is tried again.
 
@@ -539,10 +583,7 @@ def download(wanted: dict[str, Any], part: str, transfer: dict[str, Any]) -> Non
             file.write(chunk)
     if length.isdigit() and int(length) != done:
         raise OSError(f"it was cut off after {done} of {length} bytes")
-    if wanted["size"] is not None and wanted["size"] != done:
-        raise refused(f"it has {done} bytes, not {wanted['size']}")
-    if taken is not None and taken.hexdigest() != checksum[1]:
-        raise refused(f"its {checksum[0]} is {taken.hexdigest()}, not {checksum[1]}")
+    compare(wanted, done, taken.hexdigest() if taken is not None else "")
 
 
 # --- container bundles -------------------------------------------------------------------------------------------
@@ -611,7 +652,7 @@ def shut(folder: str) -> None:
             with contextlib.suppress(OSError):
                 os.chmod(os.path.join(top, name), 0o440)
         with contextlib.suppress(OSError):
-            os.chmod(top, 0o550)
+            os.chmod(top, 0o550)  # others get nothing  # nosec B103
 
 
 def open_up(folder: str) -> None:

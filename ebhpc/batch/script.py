@@ -10,6 +10,7 @@ import json
 import re
 import shlex
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +61,42 @@ def carried_script(session: Session, settings: JobSettings, directory: str, **mo
         LookupError, LocationError: as ``ebhpc.batch.job.job``.
     """
     settings = msgspec.structs.replace(settings, access="own")
-    wanted = job(session, settings, staging="job", **more)
+    return _carried(session.uuid, job(session, settings, staging="job", **more), settings, directory)
+
+
+def brought_script(
+    directory: SessionDirectory, settings: JobSettings, place: str, brought: Mapping[str, str] | None = None
+) -> str:
+    """Return a script that carries what a session that was prepared needs, as `carried_script` does.
+
+    ``place`` is where it makes the session's directory on its node. ``brought`` tells of URLs that the batch system
+    brings: the name of each one's file beside ``place``.
+
+    Raises:
+        ValueError: ``place`` cannot be one.
+        OSError: the session was not prepared.
+    """
+    wanted = prepared_job(directory)
+    for file in wanted["fetch"]:
+        file["brought"] = (brought or {}).get(file["url"])
+    return _carried(directory.uuid, wanted, settings, place)
+
+
+def prepared_job(directory: SessionDirectory) -> dict[str, Any]:
+    """Return the ``job.json`` of a session that was prepared.
+
+    Raises:
+        OSError: it was not.
+    """
+    wanted: dict[str, Any] = json.loads(directory.job.read_bytes())
+    return wanted
+
+
+def _carried(uuid: str, wanted: dict[str, Any], settings: JobSettings, directory: str) -> str:
     carried = {"job.json": json.dumps(wanted), "runner.py": runner_text()}
     packed = base64.encodebytes(zlib.compress(json.dumps(carried).encode("utf-8"), 9)).decode("ascii")
     call = f"{shlex.join([settings.python, '-I', '-c', _UNPACK])} {_place(directory)}"
-    return (
-        f"#!/bin/sh\n# ebhpc session {session.uuid}\n{_setup(settings)}exec {call} <<'END_OF_JOB'\n{packed}END_OF_JOB\n"
-    )
+    return f"#!/bin/sh\n# ebhpc session {uuid}\n{_setup(settings)}exec {call} <<'END_OF_JOB'\n{packed}END_OF_JOB\n"
 
 
 def _setup(settings: JobSettings) -> str:

@@ -8,9 +8,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from ebhpc.config import Seconds
+from ebhpc.staging.rules import StagingRules
 
-Size = Annotated[float, Meta(gt=0, le=1_000_000)]
 Word = Annotated[str, Meta(min_length=1)]
 
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9._+/-]*")
@@ -74,7 +73,7 @@ class ContainerRuntime(Struct, frozen=True, kw_only=True):
             raise ValueError("network: pyxis containers have the node's network")
 
 
-class JobSettings(Struct, frozen=True, kw_only=True):
+class JobSettings(StagingRules, frozen=True, kw_only=True):
     """How sessions become jobs."""
 
     root: Path
@@ -118,45 +117,13 @@ class JobSettings(Struct, frozen=True, kw_only=True):
     architecture: Word = "amd64"
     """The nodes' architecture, in the words of container images."""
 
-    file_roots: list[Path] = []
-    """Directories on the broker's host that ``file:`` URLs may name files in, with ``staging: broker``."""
-
-    storage_gib: Size = 100.0
-    """The most storage in GiB that one session gets, all its storage elements together."""
-
-    default_storage_gib: Size = 10.0
-    """The size in GiB of a storage element that names none."""
-
-    work_gib: Size = 10.0
-    """The most that a job may leave in its working directory, in GiB."""
-
-    output_gib: Size = 10.0
-    """The most that is kept of one session's output and result files, in GiB; stdout and stderr a tenth of it each."""
-
-    max_download_gib: Size = 100.0
-    """The largest file in GiB that is fetched from a URL."""
-
-    connect_timeout: Seconds = Seconds(10)
-    """How long connecting to a URL's server, or one pause while reading, may take."""
-
-    download_timeout: Seconds = Seconds(6 * 3600)
-    """How long fetching one file or image may take in all."""
-
-    keep_storage: bool = True
-    """Whether what a job writes to READWRITE storage is kept among its results; staged data is not."""
-
-    grace: Seconds = Seconds(10)
-    """How long a job may take to end after SIGTERM, before SIGKILL."""
-
     domain: str = ""
     """Added to a node's name in the URLs of connectors, as ``.cluster.example.org``."""
 
     def __post_init__(self) -> None:
         if not _PLAIN_PATH.fullmatch(str(self.root)) or ".." in self.root.parts:
             raise ValueError("root: expected an absolute path of letters, digits and ._+-/")
-        for root in self.file_roots:
-            if not root.is_absolute():
-                raise ValueError(f"file_roots: expected absolute paths, got {root}")
+        super().__post_init__()
 
     @property
     def margin(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from msgspec import Struct
@@ -17,7 +18,9 @@ from ebhpc.plugins import (
     build_platforms,
     load_plugins,
 )
-from ebhpc.store import Store, current_revision, ensure_platforms, newest_revision
+from ebhpc.store import Store, compare_schema, current_revision, ensure_platforms, newest_revision
+
+log = logging.getLogger("ebhpc.cli")
 
 
 class SchemaError(Exception):
@@ -51,6 +54,25 @@ def open_store(config: Config) -> Store:
     return Store(str(config.database.url), pool=config.api.threads)
 
 
+def check_schema(store: Store) -> None:
+    """Let a database pass that this version can work with; one of a newer version with a warning.
+
+    Raises:
+        SchemaError: it must be upgraded first.
+    """
+    present, needed = current_revision(store), newest_revision()
+    match compare_schema(present):
+        case "older":
+            raise SchemaError(
+                f"the database is at revision {present or 'none'}, this version of ebhpc needs {needed}:"
+                " run 'ebhpc db upgrade'"
+            )
+        case "newer":
+            log.warning(
+                "the database is at revision %s, of a newer version of ebhpc than this: update this one soon", present
+            )
+
+
 def open_site(config: Config, plugins_dir: Path | None) -> Site:
     """Open the database, load the plugins, build the platforms. Starts threads: call it after a fork.
 
@@ -59,13 +81,11 @@ def open_site(config: Config, plugins_dir: Path | None) -> Site:
         SchemaError: the database must be upgraded first.
     """
     store = open_store(config)
-    present, needed = current_revision(store), newest_revision()
-    if present != needed:
+    try:
+        check_schema(store)
+    except SchemaError:
         store.close()
-        raise SchemaError(
-            f"the database is at revision {present or 'none'}, this version of ebhpc needs {needed}:"
-            " run 'ebhpc db upgrade'"
-        )
+        raise
     plugins = load_site_plugins(plugins_dir)
     platforms = build_platforms(plugins, config)
     ensure_platforms(store, platforms)

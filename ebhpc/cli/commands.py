@@ -27,6 +27,9 @@ USER_COMMANDS: dict[str, tuple[str, str]] = {
     "sessions": ("ebhpc.cli.listing", "List your sessions, newest first."),
     "run": ("ebhpc.cli.running", "Ask, accept, watch and fetch: the whole way in one go."),
     "platforms": ("ebhpc.cli.listing", "List what the broker runs things on."),
+    "reserve": ("ebhpc.cli.reserving", "Book nodes for yourself: windows and what they cost, pick one."),
+    "release": ("ebhpc.cli.releasing", "Give reserved time back before it is over."),
+    "calendar": ("ebhpc.cli.calendar", "Draw a platform's coming days: free, promised, yours, maintenance."),
 }
 """The commands for users: the module of each and its short help."""
 
@@ -36,8 +39,10 @@ OPERATOR_COMMANDS: dict[str, tuple[str, str]] = {
     "drive": ("ebhpc.cli.operators", "Run a driver."),
     "check": ("ebhpc.cli.operators", "Check the configuration and every platform."),
     "plugins": ("ebhpc.cli.operators", "List the plugins that are loaded and their hooks."),
-    "db": ("ebhpc.cli.operators", "Make or upgrade the database."),
-    "account": ("ebhpc.cli.operators", "Add and change local accounts."),
+    "db": ("ebhpc.cli.operators", "Make, upgrade, back up or restore the database."),
+    "account": ("ebhpc.cli.operators", "Add and change accounts."),
+    "audit": ("ebhpc.cli.operators", "Show who did what."),
+    "approve": ("ebhpc.cli.approving", "List what waits for approval, approve or refuse it."),
     "replay": ("ebhpc.cli.replay", "Replay a trace: how well would starts have been predicted?"),
 }
 """The commands for operators: the module of each and its short help."""

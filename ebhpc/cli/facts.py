@@ -91,6 +91,14 @@ def words_of_items(items: Sequence[Any] | None) -> str:
     )
 
 
+def words_of_range_of(items: Sequence[Any] | None, type_: str) -> str:
+    """Say the cost or metric of a type: ``1.5 to 2``; nothing where there is none."""
+    for item in items or ():
+        if isinstance(item, SimpleCost | SimpleMetric) and item.type == type_:
+            return _words_of_range(item.min, item.max)
+    return ""
+
+
 def _least(range_: Range | None) -> int | None:
     if not isinstance(range_, Range):
         return None
@@ -98,7 +106,7 @@ def _least(range_: Range | None) -> int | None:
 
 
 def _short_type(item: SimpleCost | MetricItem) -> str:
-    return (item.type or "").rpartition(":")[2]
+    return (item.type or "").rpartition(":")[2].rpartition("/")[2]
 
 
 def _words_of_range(low: float | None, high: float | None) -> str:

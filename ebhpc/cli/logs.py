@@ -1,4 +1,4 @@
-"""What the broker's processes write to standard error."""
+"""What the broker's processes log: to standard error, or to systemd's journal."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Literal
 
 import msgspec
 
-_FIELDS = ("session", "platform", "hook")
-"""Attributes of a log record that tell what it is about."""
+from ebhpc.cli.journal import FIELDS, SOCKET, JournalHandler, journal_there
 
 
 class _Text(logging.Formatter):
@@ -32,20 +31,30 @@ class _Json(logging.Formatter):
             "message": record.getMessage(),
             "pid": record.process,
         }
-        entry |= {name: str(getattr(record, name)) for name in _FIELDS if hasattr(record, name)}
+        entry |= {name: str(getattr(record, name)) for name in FIELDS if hasattr(record, name)}
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
         return msgspec.json.encode(entry).decode()
 
 
-def set_up_logging(level: str, form: Literal["text", "json"]) -> None:
-    """Log to standard error, from ``level`` on, as lines for people or as JSON objects."""
+def set_up_logging(level: str, form: Literal["text", "json", "journal"]) -> None:
+    """Log from ``level`` on: lines for people or JSON objects to standard error, or entries to the journal.
+
+    Where there is no journal, lines go to standard error, the first of which says so.
+    """
+    root = logging.getLogger()
+    journal = form == "journal" and journal_there()
+    root.handlers[:] = [JournalHandler("ebhpc") if journal else _lines(form)]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("ebhpc").setLevel(level.upper())
+    logging.getLogger("gunicorn").setLevel(level.upper())
+    if form == "journal" and not journal:
+        logging.getLogger("ebhpc").warning("logging.format is journal, but %s is not there: logging lines", SOCKET)
+
+
+def _lines(form: str) -> logging.Handler:
     handler = logging.StreamHandler(sys.stderr)
     formatter = _Json() if form == "json" else _Text()
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
-    logging.getLogger("ebhpc").setLevel(level.upper())
-    logging.getLogger("gunicorn").setLevel(level.upper())
+    return handler

@@ -275,6 +275,39 @@ class Broker:
             raise BadAnswer(f"{answer.url} sent no timeline", status=answer.status)
         return answer.data
 
+    def picture(self, name: str, duration: str | None = None) -> dict[str, Any]:
+        """Return a platform's calendar: what takes which nodes from when to when, for ``duration`` (ISO 8601).
+
+        Raises:
+            Unsupported: there is no such platform, or the broker does not say.
+        """
+        query: Query | None = None if duration is None else [("duration", duration)]
+        answer = self._extra(f"/platforms/{_segment(name)}/picture", f"draw a calendar of {name}", query)
+        if not isinstance(answer.data, dict):
+            raise BadAnswer(f"{answer.url} sent no calendar", status=answer.status)
+        return answer.data
+
+    def approvals(self) -> list[dict[str, Any]]:
+        """Return the sessions that wait for an operator's approval; for administrators.
+
+        Raises:
+            Unsupported: the broker knows nothing of approvals.
+        """
+        answer = self._extra("/admin/approvals", "list what waits for approval")
+        waiting = answer.data.get("approvals") if isinstance(answer.data, dict) else None
+        if not isinstance(waiting, list) or not all(isinstance(item, dict) for item in waiting):
+            raise BadAnswer(f"{answer.url} sent no list of what waits for approval", status=answer.status)
+        return waiting
+
+    def decide(self, uuid: str, *, approve: bool, reason: str | None = None) -> SimpleSession:
+        """Approve a session that waits for it, or refuse it, which ends it; for administrators.
+
+        Raises:
+            Conflict: it does not wait for approval.
+        """
+        decision = {"decision": "approve" if approve else "refuse", **({"reason": reason} if reason else {})}
+        return session_of(self._connection.post(f"/admin/approvals/{_segment(uuid)}", decision))
+
     # --- how ------------------------------------------------------------------------------------------------
 
     def _move(self, uuid: str, phase: Phase) -> SimpleSession:

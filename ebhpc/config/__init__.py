@@ -6,9 +6,11 @@
 - ``Seconds``, ``Duration``, ``Address``, ``WebAddress``, ``Secret``, ``DatabaseUrl``: types of values.
 """
 
+from ebhpc.config.identity import Audit, Issuer, Network, Proxy, Rate
 from ebhpc.config.loading import load_config
 from ebhpc.config.problems import SettingsError, SettingsProblem, Source
 from ebhpc.config.reading import read_settings, setting_fields
+from ebhpc.config.rules import SitePolicy, Who
 from ebhpc.config.settings import (
     Accounts,
     Api,
@@ -19,6 +21,7 @@ from ebhpc.config.settings import (
     Logging,
     Metrics,
     Offers,
+    Page,
     PlatformConfig,
     Rates,
 )
@@ -35,23 +38,31 @@ __all__ = [
     "Accounts",
     "Address",
     "Api",
+    "Audit",
     "Config",
     "Costs",
     "Database",
     "DatabaseUrl",
     "Driver",
     "Duration",
+    "Issuer",
     "Logging",
+    "Page",
     "Metrics",
+    "Network",
     "Offers",
     "PlatformConfig",
+    "Proxy",
+    "Rate",
     "Rates",
     "Seconds",
     "Secret",
     "SettingsError",
     "SettingsProblem",
+    "SitePolicy",
     "Source",
     "WebAddress",
+    "Who",
     "load_config",
     "read_settings",
     "setting_fields",

@@ -15,8 +15,11 @@ from ebhpc.config.reading import read_settings
 from ebhpc.config.settings import Config, PlatformConfig
 from ebhpc.config.values import DatabaseUrl, Seconds
 
-EMBEDDED_PLATFORM = PlatformConfig(name="local", kind="local", lead=Seconds(5))
-"""The platform there is when there is no file of settings: this host."""
+EMBEDDED_PLATFORM = PlatformConfig(
+    name="local", kind="local", lead=Seconds(5), settings={"private_networks": ["127.0.0.0/8", "::1/128"]}
+)
+"""The platform there is when there is no file of settings: this host. Its users are on it themselves, so that its own
+addresses are no secret to them."""
 
 
 def load_config(

@@ -11,7 +11,11 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
+from ebhpc.config.firm_time import FirmTime
+from ebhpc.config.identity import Audit, Issuer, Proxy, Rate
 from ebhpc.config.problems import Source
+from ebhpc.config.reserved_time import ReservedTimeRules
+from ebhpc.config.rules import SitePolicy
 from ebhpc.config.values import (
     Address,
     DatabaseUrl,
@@ -87,6 +91,18 @@ class Api(Struct, frozen=True, kw_only=True):
     request_timeout: Duration = Duration(30)
     """A request that takes longer is given up."""
 
+    rate_per_user: Rate | None = None
+    """The most requests of one user, as ``600/1m``; absent: any."""
+
+    rate_per_address: Rate | None = None
+    """The most requests from one address (of IPv6, one /64), as ``1200/1m``; absent: any."""
+
+    failed_logins: Rate | None = Rate("60/1m")
+    """The most wrong passwords and tokens from one address; further ones are not looked at. Absent: any."""
+
+    trusted_proxies: tuple[Proxy, ...] = ()
+    """The proxies whose ``X-Forwarded-For`` is believed: networks, or ``unix`` where ``bind`` is a Unix socket."""
+
 
 class Offers(Struct, frozen=True, kw_only=True):
     """What is offered."""
@@ -128,7 +144,12 @@ class Driver(Struct, frozen=True, kw_only=True):
     keep_results: Seconds = Seconds(604800)
     """How long output and result files are kept after a session's end."""
 
+    metrics: Address | None = None
+    """Where each driver answers its own figures for Prometheus: HOST:PORT; absent: nowhere."""
+
     def __post_init__(self) -> None:
+        if self.metrics is not None and self.metrics.host is None:
+            raise ValueError("metrics must be HOST:PORT")
         if self.retry_first > self.retry_most:
             raise ValueError("retry_first is longer than retry_most")
         if self.interval >= self.lease:
@@ -142,14 +163,27 @@ class Accounts(Struct, frozen=True, kw_only=True):
     """The administrator who is made when there is no account yet."""
 
 
+class Page(Struct, frozen=True, kw_only=True):
+    """The page for people, which the API's processes serve at ``/ui/``."""
+
+    enabled: bool = True
+    """Whether it is served."""
+
+    lifetime: Duration = Duration(43200)
+    """How long a browser stays signed in."""
+
+    others: Literal["occupancy", "jobs"] = "occupancy"
+    """What users see of other people's jobs: that something is taken, or each job with its user and account."""
+
+
 class Logging(Struct, frozen=True, kw_only=True):
-    """What is logged, on standard error."""
+    """What is logged, on standard error or in the journal."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     """The least level that is logged."""
 
-    format: Literal["text", "json"] = "text"
-    """Lines for people, or a JSON object a line for programs."""
+    format: Literal["text", "json", "journal"] = "text"
+    """Lines for people, a JSON object a line for programs, or systemd's journal with its fields."""
 
 
 class Rates(Struct, frozen=True, kw_only=True):
@@ -228,6 +262,15 @@ class PlatformConfig(Struct, frozen=True, kw_only=True):
     delay_queue: bool = False
     """Whether a reservation may push back the planned starts of jobs that wait in the batch system's queue."""
 
+    firm: FirmTime | None = None
+    """What users may promise themselves here: rules for windows that are kept; absent: none."""
+
+    reserve_at: Literal["acceptance", "offer"] = "acceptance"
+    """When the batch system is asked to reserve a firm window: when its offer is accepted, or before it is shown."""
+
+    reserved_time: ReservedTimeRules = ReservedTimeRules()
+    """What users may do with time on nodes in which the broker runs nothing."""
+
     offers_per_platform: Count | None = None
     """The most offers for one request; absent: ``offers.per_platform``."""
 
@@ -274,6 +317,18 @@ class Config(Struct, frozen=True, kw_only=True):
     accounts: Accounts = Accounts()
     """Local accounts."""
 
+    page: Page = Page()
+    """The page for people, which the API's processes serve at ``/ui/``."""
+
+    issuers: tuple[Issuer, ...] = ()
+    """OpenID Connect providers whose users may use the broker."""
+
+    policy: SitePolicy = SitePolicy()
+    """The site's rules: who may use what, how much of it, and what may run."""
+
+    audit: Audit = Audit()
+    """The audit trail: who did what."""
+
     logging: Logging = Logging()
     """What is logged."""
 
@@ -282,6 +337,13 @@ class Config(Struct, frozen=True, kw_only=True):
 
     platforms: tuple[PlatformConfig, ...] = ()
     """The batch systems, beside those in ``platforms_dir``."""
+
+    def __post_init__(self) -> None:
+        for what, those in (("name", [one.name for one in self.issuers]), ("url", [one.url for one in self.issuers])):
+            if len(set(those)) < len(those):
+                raise ValueError(f"issuers: two have the same {what}")
+        if any(one.name == "local" for one in self.issuers):
+            raise ValueError("issuers: none can be called local: so rules call the broker's own accounts")
 
     @property
     def state_directory(self) -> Path:

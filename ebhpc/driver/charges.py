@@ -53,6 +53,8 @@ class Charge:
     def put(self, record: SessionRecord) -> None:
         """Take the session as it is now; where something else is to be done, that is due at once."""
         before = self.step
+        if record.allocations != self.record.allocations:
+            self.session = None
         self.record = record
         after = self.step
         if after is not before:

@@ -8,19 +8,13 @@ from __future__ import annotations
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ebhpc.driver import reserved
+from ebhpc.driver.moves import Move
 from ebhpc.driver.notices import at, lasting, new_ones, notice, progress, timed
 from ebhpc.driver.phases import BEFORE_ITS_JOB, MACHINE, WATCHED, Step, end_of, latest_start, missed, next_step
 from ebhpc.model import Connector, Message, MessageKind, Observation, Phase
 from ebhpc.planning.queue import Outlook
 from ebhpc.store import Change, SessionRecord
-
-
-class Move(Struct, frozen=True, kw_only=True):
-    """A step's result: the phase to move to (None: it stays), why, and what else changes."""
-
-    there: Phase | None = None
-    cause: str
-    change: Change = Change()
 
 
 class Patience(Struct, frozen=True, kw_only=True):
@@ -41,6 +35,10 @@ def reached(record: SessionRecord, step: Step, now: float, *, lead: int) -> Move
     """The move that follows a step's success, to the phase that the machine names."""
     there = MACHINE[step].success
     assert there is not None
+    if record.wants.reserved:
+        told = progress(now, "the time is booked on {platform}", platform=record.platform)
+        messages = (told,) if there is Phase.WAITING else ()
+        return Move(there=there, cause=MACHINE[step].words, change=Change(messages=messages, attempt=0))
     if not record.firm:
         return Move(
             there=there, cause=MACHINE[step].words, change=Change(messages=(_queued(record, there, now),), attempt=0)
@@ -268,6 +266,8 @@ def observed(
         return _ending(record, seen, now, settled=settled)
     if step is not Step.FOLLOW:
         return ()
+    if record.wants.reserved:
+        return reserved.observed(record, seen, now, settled=settled)
     match seen.state:
         case "PENDING":
             return _pending(record, seen, now)
@@ -442,6 +442,7 @@ def _ending(record: SessionRecord, seen: Observation, now: float, *, settled: bo
         ended=ended,
         exit_code=seen.exit_code,
         connectors=_finished(record.connectors),
+        usage=seen.usage,
         outcome=outcome,
         submitting=False,
         attempt=0,

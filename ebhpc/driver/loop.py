@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
@@ -12,10 +13,11 @@ from ebhpc.config import Driver as DriverSettings
 from ebhpc.driver.charges import Charge, Charges
 from ebhpc.driver.forecasting import Forecasting
 from ebhpc.driver.learner import LearnerProcess, Learns
+from ebhpc.driver.mending import Mending
 from ebhpc.driver.phases import Step
 from ebhpc.driver.reconciling import Reconciling
 from ebhpc.driver.registration import Heartbeat, NameTaken, process_lives, register, this_process
-from ebhpc.driver.retention import end_offers, forget_offers, forget_results
+from ebhpc.driver.retention import end_offers, forget_audit, forget_offers, forget_results
 from ebhpc.driver.snapshots import Snapshots
 from ebhpc.driver.steps import Steps
 from ebhpc.driver.waiting import Waiting
@@ -24,6 +26,7 @@ from ebhpc.driver.workers import Threads, Workers
 from ebhpc.driver.writing import Writer
 from ebhpc.model import Phase
 from ebhpc.model.registry import Kinds
+from ebhpc.planning import Snapshot
 from ebhpc.plugins import Platform
 from ebhpc.store import Store, claim, ensure_platforms, give_back, leased, leave, leave_learning
 
@@ -40,6 +43,9 @@ STOPPING = 5.0
 
 _SLOWEST = 30.0
 
+_SETBACK = 1.0
+"""Seconds by which a clock is set back before that is worth a word: below, what is due is only that much later."""
+
 MakeWorkers = Callable[[str, int], Workers]
 
 
@@ -55,6 +61,7 @@ class _Desk:
         self.forecasts = make(f"{name}-forecasts", 1)
         self.results = make(f"{name}-results", 1)
         self.reconciling = make(f"{name}-reconciling", 1)
+        self.mending = make(f"{name}-mending", 1)
 
     @property
     def busy(self) -> bool:
@@ -81,6 +88,7 @@ class _Desk:
             self.forecasts,
             self.results,
             self.reconciling,
+            self.mending,
         ):
             workers.close()
 
@@ -89,10 +97,12 @@ class Driver:
     """Moves accepted sessions through their phases, publishes snapshots, expires offers, deletes what is old.
 
     Any number of drivers may share a database; each has a ``name`` of its own. ``keep_offers``: seconds for which
-    offers that nobody took can be read after they expired. ``settle``: seconds for which a batch system must say that
-    it does not know a job before that is believed; absent, twice the longest ``timeout`` of a platform. ``clock``
-    gives POSIX seconds, ``jitter`` numbers in [0, 1), ``workers`` makes the threads, ``learner`` learns of the queues
-    (by default in a process of its own), ``process`` is host, process identifier and start of this process.
+    offers that nobody took can be read after they expired, ``keep_audit``: for which the audit trail goes back.
+    ``settle``: seconds for which a batch system must say that it does not know a job before that is believed; absent,
+    twice the longest ``timeout`` of a platform. ``clock`` gives POSIX seconds, ``jitter`` numbers in [0, 1),
+    ``workers`` makes the threads, ``learner`` learns of the queues (by default in a process of its own), ``process``
+    is host, process identifier and start of this process, ``turned`` is called after each turn of the loop, also one
+    that failed.
     """
 
     def __init__(
@@ -104,6 +114,7 @@ class Driver:
         *,
         name: str,
         keep_offers: float = 604_800,
+        keep_audit: float = 7_776_000,
         settle: float | None = None,
         clock: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
@@ -111,14 +122,17 @@ class Driver:
         learner: Learns | None = None,
         process: tuple[str, int, float] | None = None,
         lives: Callable[[int, float], bool] = process_lives,
+        turned: Callable[[Driver], None] = lambda driver: None,
     ) -> None:
         self.name = name
+        self._turned = turned
         self.charges = Charges()
         self._store = store
         self._platforms = platforms
         self._kinds = kinds
         self._settings = settings
         self._keep_offers = keep_offers
+        self._keep_audit = keep_audit
         longest = max((float(one.config.timeout) for one in platforms.values()), default=10.0)
         self._settle = settle if settle is not None else 2 * longest
         self._clock = clock
@@ -135,6 +149,7 @@ class Driver:
         self._learner = learner if learner is not None else LearnerProcess()
         self._snapshots: dict[str, Snapshots] = {}
         self._forecasts: dict[str, Forecasting] = {}
+        self._mending: dict[str, Mending] = {}
         self._reconciling: dict[str, Reconciling] = {}
         self._waiting: dict[str, Waiting] = {}
         self._keeping = workers("retention", 1)
@@ -142,6 +157,7 @@ class Driver:
         self._retention_due = 0.0
         self._compare_due = 0.0
         self._look_due = 0.0
+        self._last = 0.0
 
     # --- its life ------------------------------------------------------------------------------------------------
 
@@ -170,6 +186,7 @@ class Driver:
                     log.exception("driver %s: a turn of the loop failed", self.name)
                     failed = min(2 * failed, _SLOWEST)
                     wait = failed
+                self._turned(self)
                 self._wake.wait(wait)
                 if not stop.is_set():
                     self._wake.clear()
@@ -214,13 +231,19 @@ class Driver:
             jitter=self._jitter,
             holds=self._heartbeat.holds,
         )
-        self._steps = Steps(self._writer, settle=self._settle)
+        self._steps = Steps(self._store, self._writer, settle=self._settle)
         self._watch = Watch(self._writer, self._platforms, settle=self._settle)
         for name, platform in self._platforms.items():
             forecasting = Forecasting(self._store, platform, self.name, self._learner, clock=self._clock)
             self._forecasts[name] = forecasting
+            mending = Mending(self._store, platform, self._kinds, clock=self._clock)
+            self._mending[name] = mending
             self._snapshots[name] = Snapshots(
-                self._store, platform, self._learner, clock=self._clock, published=forecasting.offer
+                self._store,
+                platform,
+                self._learner,
+                clock=self._clock,
+                published=_to_both(forecasting.offer, mending.offer),
             )
             self._reconciling[name] = Reconciling(self._store, platform, self._kinds, clock=self._clock)
             self._waiting[name] = Waiting(self._store, self._writer, name, self._incarnation)
@@ -247,6 +270,17 @@ class Driver:
             log.exception("driver %s could not give its sessions back", self.name)
         log.info("driver %s has stopped", self.name)
 
+    def loads(self) -> dict[str, dict[str, int]]:
+        """How much work each platform's threads have, by platform and what for."""
+        return {
+            name: {"steps": desk.steps.load, "prepares": desk.prepares.load, "watch": desk.watch.load}
+            for name, desk in self._desks.items()
+        }
+
+    def snapshot_seconds(self) -> dict[str, float]:
+        """How long each platform took for its newest snapshot, where this driver asked for it."""
+        return {name: one.seconds for name, one in self._snapshots.items() if one.seconds is not None}
+
     # --- a turn --------------------------------------------------------------------------------------------------
 
     def step(self, now: float) -> None:
@@ -256,6 +290,9 @@ class Driver:
             NameTaken: another process has the driver's name.
         """
         assert self._heartbeat is not None, "join comes first"
+        if now < self._last - _SETBACK:
+            self._clock_went_back(now)
+        self._last = now
         self._heartbeat.beat_if_due()
         if self._heartbeat.taken.is_set():
             raise NameTaken(f"another process has taken the driver's name {self.name}")
@@ -279,11 +316,20 @@ class Driver:
             self._retention_due = now + RETENTION
             self._keep(now)
 
+    def _clock_went_back(self, now: float) -> None:
+        """Have nothing wait for the old time to come again."""
+        log.warning("driver %s: the clock was set back by %.0f s", self.name, self._last - now)
+        self._compare_due = self._look_due = self._retention_due = now
+        for one in (*self._snapshots.values(), *self._forecasts.values(), *self._reconciling.values()):
+            one.due = min(one.due, now)
+        for charge in self.charges.where(lambda charge: now < charge.due < math.inf):
+            charge.due = now
+
     def _until_next(self, now: float) -> float:
         """Seconds until something is due that the driver knows of; at most ``interval``."""
         soon = max(now, self._look_due)
         known: Iterable[float] = (charge.due for charge in self.charges.where(lambda one: one.due < soon))
-        return max(0.0, min((soon, *known)) - now)
+        return min(max(0.0, min((soon, *known)) - now), self._settings.interval)
 
     def _claim(self, now: float) -> None:
         claimed = claim(
@@ -350,6 +396,10 @@ class Driver:
             workers = self._desks[name].forecasts
             if forecasting.waits and now >= forecasting.due and not workers.load:
                 workers.submit(forecasting.run)
+        for name, mending in self._mending.items():
+            workers = self._desks[name].mending
+            if mending.waits and not workers.load:
+                workers.submit(mending.run)
         for name, reconciling in self._reconciling.items():
             workers = self._desks[name].reconciling
             if now >= reconciling.due and not workers.load:
@@ -370,16 +420,28 @@ class Driver:
             give_back(self._store, self._incarnation, unknown, due=now)
 
     def _keep(self, now: float) -> None:
-        self._keeping.submit(lambda: self._forget_offers(now - self._keep_offers))
+        self._keeping.submit(lambda: self._forget_old(now))
         for name, platform in self._platforms.items():
             workers = self._desks[name].results
             if not workers.load:
                 workers.submit(lambda platform=platform: self._forget_results(platform))  # type: ignore[misc]
 
-    def _forget_offers(self, before: float) -> None:
-        while forget_offers(self._store, before=before) and not self._closing:
+    def _forget_old(self, now: float) -> None:
+        while forget_offers(self._store, before=now - self._keep_offers) and not self._closing:
+            pass
+        while forget_audit(self._store, before=now - self._keep_audit) and not self._closing:
             pass
 
     def _forget_results(self, platform: Platform) -> None:
         while forget_results(self._store, self._writer, platform, clock=self._clock) and not self._closing:
             pass
+
+
+def _to_both(
+    one: Callable[[Snapshot, bytes], None], other: Callable[[Snapshot, bytes], None]
+) -> Callable[[Snapshot, bytes], None]:
+    def take(snapshot: Snapshot, packed: bytes) -> None:
+        one(snapshot, packed)
+        other(snapshot, packed)
+
+    return take

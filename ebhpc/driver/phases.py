@@ -114,9 +114,12 @@ def when(record: SessionRecord, step: Step, lead: int) -> float:
     """When a step may begin, POSIX seconds. ``lead``: seconds that preparing takes.
 
     A session without a firm start is prepared and submitted at once: its job waits in the batch system's queue, which
-    is told not to start it before ``record.start``.
+    is told not to start it before ``record.start``. Reserved time stands as soon as it can, so that jobs can be
+    submitted to it before it begins.
     """
-    if not record.firm:
+    if step is Step.WAIT and record.approval is not None and record.approval.approved is None:
+        return record.approval.deadline
+    if not record.firm or record.wants.reserved:
         return 0.0
     if step is Step.WAIT:
         return record.start - lead

@@ -11,6 +11,7 @@ from ebhpc.plugins import Platform, PlatformUnavailable
 from ebhpc.store import (
     LeaseLost,
     Store,
+    delete_old_audit,
     delete_old_offers,
     expire_offers,
     get_platforms,
@@ -63,3 +64,9 @@ def forget_offers(store: Store, *, before: float) -> bool:
     """Delete a portion of the offers that expired ``before``. Returns whether there may be more."""
     most = PORTION * 10
     return delete_old_offers(store, before=before, most=most) == most
+
+
+def forget_audit(store: Store, *, before: float) -> bool:
+    """Delete a portion of the audit trail from ``before``. Returns whether there may be more."""
+    most = PORTION * 10
+    return delete_old_audit(store, before=before, most=most) == most

@@ -37,6 +37,8 @@ class Snapshots:
         self._published = published
         self._trouble: str | None = None
         self.due = 0.0
+        self.seconds: float | None = None
+        """how long the platform took to tell its newest state, and the plan of its queue with it"""
 
     def refresh(self) -> None:
         """Publish a new snapshot, or why there is none; nothing where another driver did so just now."""
@@ -52,6 +54,7 @@ class Snapshots:
             snapshot = self._platform.call("ebhpc_snapshot", now=int(now))
             point("driver.snapshot.after", name)
             packed = self._planned(snapshot, int(now))
+            self.seconds = max(0.0, self._clock() - now)
         except PlatformUnavailable as error:
             self._publish_trouble(error)
         else:
@@ -70,7 +73,9 @@ class Snapshots:
         """
         packed = encode_snapshot(snapshot)
         config = self._platform.config
-        if not snapshot.waiting or config.delay_queue or "reservation" not in self._platform.promises:
+        # Under rules for firm time it is told how long windows delay the queue, even where they may
+        unplanned = config.delay_queue and config.firm is None
+        if not snapshot.waiting or unplanned or "reservation" not in self._platform.promises:
             return packed
         with self._store.read() as tx:
             bookings = tuple(booking_of(row) for row in live_bookings(tx, self._platform.name))

@@ -12,9 +12,10 @@ import math
 from msgspec.structs import replace
 from sqlalchemy.exc import DBAPIError
 
+from ebhpc.driver import replacing, reserved
+from ebhpc.driver.approvals import not_approved, waits_for_approval
 from ebhpc.driver.charges import Charge
 from ebhpc.driver.decisions import (
-    Move,
     cleaned,
     failed_to,
     lateness,
@@ -24,12 +25,13 @@ from ebhpc.driver.decisions import (
     too_late,
     troubled_since,
 )
+from ebhpc.driver.moves import Move
 from ebhpc.driver.notices import progress, timed
 from ebhpc.driver.phases import BEFORE_ITS_JOB, MACHINE, Step, missed, when
 from ebhpc.driver.writing import Writer, reason_of
 from ebhpc.model import Message, Phase
 from ebhpc.plugins import PlatformUnavailable, SessionFailed
-from ebhpc.store import BrokenDocument, Change, LeaseLost, SessionRecord
+from ebhpc.store import BrokenDocument, Change, LeaseLost, SessionRecord, Store
 
 log = logging.getLogger("ebhpc.driver")
 
@@ -37,7 +39,8 @@ log = logging.getLogger("ebhpc.driver")
 class Steps:
     """Runs the steps of charges, one at a time. ``settle``: the least seconds between two calls to end a job."""
 
-    def __init__(self, writer: Writer, *, settle: float) -> None:
+    def __init__(self, store: Store, writer: Writer, *, settle: float) -> None:
+        self._store = store
         self._writer = writer
         self._settle = settle
 
@@ -103,6 +106,9 @@ class Steps:
             writer.write(charge, too_late(charge.record, now))
             return True
         begin = when(charge.record, step, writer.lead(charge.record))
+        if now >= begin and waits_for_approval(charge.record, step):
+            writer.write(charge, not_approved(charge.record, now))
+            return True
         if now < begin:
             if begin - now > writer.settings.interval:
                 writer.write(charge, Move(cause="early", change=Change(due=begin, unlease=True)))
@@ -115,15 +121,25 @@ class Steps:
         writer = self._writer
         held = None
         messages: tuple[Message, ...] = ()
+        if step is Step.HOLD and charge.record.wants.reserved:
+            self._fix(charge)
         if step is Step.HOLD and writer.platform(charge.record).implements("ebhpc_hold"):
             self._note_try(charge)
             held = writer.call(charge, "ebhpc_hold")
+            if charge.record.wants.extends is not None:
+                replacing.take_over_from(self._store, charge.record, writer.clock())
         if step is Step.PREPARE:
             prepared = writer.call(charge, "ebhpc_prepare")
             messages = timed(prepared.messages, writer.clock()) if prepared is not None else ()
         result = reached(charge.record, step, writer.clock(), lead=writer.lead(charge.record))
         change = replace(result.change, held=held, submitting=False, messages=(*messages, *result.change.messages))
         writer.write(charge, replace(result, change=change))
+
+    def _fix(self, charge: Charge) -> None:
+        """Fix when reserved time ends, before anything is reserved: at what it was asked for, counted from now."""
+        finish = reserved.fixed_finish(charge.record, self._writer.clock())
+        if finish is not None:
+            self._writer.write(charge, Move(cause="fixed", change=Change(finish=finish, booked_until=finish)))
 
     def _note_try(self, charge: Charge, *messages: Message) -> None:
         """Note, before a hook is called, that it may make something whose name is lost with its answer.
@@ -138,8 +154,12 @@ class Steps:
         tried_before = charge.record.submitting
         self._note_try(charge, *(() if tried_before else lateness(charge.record, writer.clock())))
         native = writer.call(charge, "ebhpc_submit")
+        if charge.record.wants.replaces is not None and charge.record.wants.extends is None:
+            replacing.end_replaced(self._store, charge.record, writer.clock())
         words = "the job is with {platform}" if charge.record.firm else "the job waits in the queue of {platform}"
         told = progress(writer.clock(), words, platform=charge.record.platform, native=native)
+        if charge.record.wants.reserved:
+            told = reserved.stands(charge.record, writer.clock())
         change = Change(native=native, submitting=False, attempt=0, messages=(told,))
         writer.write(charge, Move(cause="submitted", change=change))
 

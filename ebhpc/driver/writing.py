@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from ebhpc.config import Driver as DriverSettings
 from ebhpc.driver.charges import Charge, Charges
-from ebhpc.driver.decisions import Move, Patience
+from ebhpc.driver.decisions import Patience
+from ebhpc.driver.moves import Move
 from ebhpc.driver.phases import MACHINE, end_of, next_step, when
 from ebhpc.faults import point
 from ebhpc.model import Phase, Session

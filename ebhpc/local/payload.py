@@ -15,8 +15,8 @@ from ebhpc.local.engine import Engine
 from ebhpc.local.places import SessionDirectory
 from ebhpc.local.processes import MARK
 from ebhpc.local.settings import Local
-from ebhpc.model import DockerContainer, JupyterNotebook, Session, SimpleVolume, SingularityContainer
-from ebhpc.staging import notebook_runner
+from ebhpc.model import BatchScript, DockerContainer, JupyterNotebook, Session, SimpleVolume, SingularityContainer
+from ebhpc.staging import notebook_runner, scripts
 from ebhpc.staging.files import GIBI, MEBI
 from ebhpc.staging.locations import file_name
 from ebhpc.staging.refusals import RESULTS, fits_a_line
@@ -24,6 +24,7 @@ from ebhpc.staging.volumes import label, mounts, places, sizes
 
 NOTEBOOK = "notebook.ipynb"
 IMAGE = "image.sif"
+LAUNCHER = "launch.sh"
 
 _RUN_A_FILE = "import runpy, sys; sys.path[:] = sys.path[1:]; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
 """Runs a file without its directory, or the job's, becoming a place that modules are imported from."""
@@ -106,6 +107,13 @@ def job(
         }
     elif isinstance(executable, SingularityContainer):
         wanted |= _singularity(session, directory, settings, environment)
+    elif isinstance(executable, BatchScript):
+        wanted |= {
+            "argv": scripts.command(executable, str(directory.work / scripts.SCRIPT), str(directory.stage / LAUNCHER)),
+            "environment": {**environment, **(executable.environment or {})},
+            "directory": executable.directory or str(directory.work),
+            "binds": _binds(session, directory) if os.geteuid() == 0 else [],
+        }
     return wanted
 
 

@@ -18,7 +18,7 @@ import ebhpc
 from ebhpc.config import SettingsError, SettingsProblem
 from ebhpc.faults import point
 from ebhpc.hookspecs import hookimpl
-from ebhpc.local import checks, payload, remains
+from ebhpc.local import checks, payload, remains, slots
 from ebhpc.local.capacity import capacity, this_host
 from ebhpc.local.engine import Engine, EngineSearch
 from ebhpc.local.notebooks import NotebookSearch
@@ -38,6 +38,7 @@ from ebhpc.model import (
     Output,
     Prepared,
     Request,
+    ReservedTime,
     Session,
     message,
 )
@@ -107,7 +108,14 @@ class LocalPlatform:
     @hookimpl
     def ebhpc_hold(self, session: Session) -> str | None:
         # There is no batch system that could keep anything: the broker's own booking is all
-        return None
+        if not isinstance(session.executable, ReservedTime):
+            return None
+        if session.extends is not None:
+            directory = self._of(session.extends)
+            self._refuse_ended(directory)
+            slots.open_slot(session, directory, self.settings, self.host, self.state)
+            return session.extends
+        return self._directory(session).name
 
     @hookimpl
     def ebhpc_release(self, session: Session) -> None:
@@ -120,6 +128,8 @@ class LocalPlatform:
         # A call that was given up may still be at work: its lock says so, and the next try comes later
         with held(directory.prepare_lock, wait=False):
             self._refuse_ended(directory)
+            if isinstance(session.executable, ReservedTime):
+                return None
             work = Preparation(
                 session=session,
                 directory=directory,
@@ -138,6 +148,9 @@ class LocalPlatform:
             if directory.started.exists():
                 return directory.name
             self._refuse_ended(directory)
+            if isinstance(session.executable, ReservedTime):
+                slots.open_slot(session, directory, self.settings, self.host, self.state)
+                return directory.name
             self._write_job(session, directory)
             point("local.launch.before", session.uuid)
             outcome = self._launch(directory)
@@ -176,10 +189,10 @@ class LocalPlatform:
                 raise RuntimeError(f"session {session.uuid}: {', '.join(left)} cannot be ended")
             engine = self._engine_of(session)
             self._keep_storage(session, directory, engine)
-            for path in (directory.work, directory.stage, directory.storage):
+            for path in (directory.work, directory.stage, directory.storage, slots.inside(directory)):
                 remove(path, engine)
             self._prune(directory, engine)
-            for path in (directory.job, directory.running):
+            for path in (directory.job, directory.running, slots.slot_file(directory)):
                 path.unlink(missing_ok=True)
         point("local.cleanup.after", session.uuid)
 
@@ -207,7 +220,11 @@ class LocalPlatform:
     # --- how -------------------------------------------------------------------------------------------------
 
     def _directory(self, session: Session) -> SessionDirectory:
-        return session_directory(self.state, session.uuid)
+        # Time that goes on has the directory of the session that had it before
+        return session_directory(self.state, session.uuid) if session.held is None else self._of(session.held)
+
+    def _of(self, name: str) -> SessionDirectory:
+        return session_directory(self.state, name.removeprefix("ebhpc-"))
 
     def _engine_of(self, session: Session) -> Engine | None:
         return self.engines.engine() if isinstance(session.executable, DockerContainer) else None
@@ -285,6 +302,8 @@ class LocalPlatform:
 
     def _observe(self, session: Session) -> Observation:
         directory = self._directory(session)
+        if isinstance(session.executable, ReservedTime):
+            return slots.observe(session, directory, self.name, self.node, time.time())
         if not directory.started.exists():
             state = "PENDING" if directory.path.is_dir() and _launching(directory) else "GONE"
             return Observation(uuid=session.uuid, state=state)  # type: ignore[arg-type]  # one of two literals

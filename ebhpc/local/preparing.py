@@ -21,10 +21,11 @@ from ebhpc.local.engine import (
     says_digest_is_unknown,
     says_image_is_unknown,
 )
-from ebhpc.local.payload import IMAGE, NOTEBOOK, account, apptainer
+from ebhpc.local.payload import IMAGE, LAUNCHER, NOTEBOOK, account, apptainer
 from ebhpc.local.places import SessionDirectory
 from ebhpc.local.settings import Local
 from ebhpc.model import (
+    BatchScript,
     DockerContainer,
     JupyterNotebook,
     Message,
@@ -34,6 +35,7 @@ from ebhpc.model import (
     message,
 )
 from ebhpc.plugins import SessionFailed
+from ebhpc.staging import scripts
 from ebhpc.staging.elements import Fetcher
 from ebhpc.staging.fetching import FetchFailed
 from ebhpc.staging.files import held, write_json
@@ -72,6 +74,9 @@ def prepare(work: Preparation) -> tuple[Message, ...]:
         told += _pull(work, executable)
     elif isinstance(executable, SingularityContainer):
         _fetch_image(work, executable)
+    elif isinstance(executable, BatchScript):
+        _write_script(work, executable)
+        shown_volumes(work)
     hand_over(work)
     return tuple(told)
 
@@ -91,8 +96,22 @@ def storage(work: Preparation) -> None:
     point("local.storage.after", work.directory.uuid)
 
 
+def _write_script(work: Preparation, script: BatchScript) -> None:
+    """Put a script into the job's own directory, and what starts it where the job can only read."""
+    target = work.directory.work / scripts.SCRIPT
+    if script.location is not None:
+        url = scripts.checked_location(script)
+        work.fetcher.file(url, target, "/executable/location", most=scripts.LARGEST)
+    else:
+        target.write_text(script.script or "", encoding="utf-8", newline="")
+    target.chmod(0o700)
+    launcher = work.directory.stage / LAUNCHER
+    launcher.write_text(scripts.launch_text(script, work.settings.scripts), encoding="utf-8")
+    launcher.chmod(0o644)
+
+
 def shown_volumes(work: Preparation) -> None:
-    """Make the places in a notebook's working directory where its volumes appear.
+    """Make the places in a job's working directory where its volumes appear.
 
     Root mounts them there, in a view of the job's own. Without root a symbolic link leads to them, and read-only is
     a matter of the files' modes, which the notebook, being of the same user, can change.

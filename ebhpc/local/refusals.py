@@ -8,10 +8,12 @@ from ebhpc.local.notebooks import NotebookSearch
 from ebhpc.local.payload import apptainer
 from ebhpc.local.settings import Local
 from ebhpc.model import (
+    BatchScript,
     ClusterCompute,
     DockerContainer,
     Executable,
     JupyterNotebook,
+    ReservedTime,
     Shape,
     SimpleCompute,
     SingularityContainer,
@@ -43,7 +45,7 @@ def abilities(
     elif isinstance(executable, SingularityContainer) and apptainer(settings) is None:
         cannot[SingularityContainer] = "apptainer is not installed"
     return Abilities(
-        executables=(JupyterNotebook, DockerContainer, SingularityContainer),
+        executables=(JupyterNotebook, DockerContainer, SingularityContainer, BatchScript, ReservedTime),
         cannot=cannot,
         computes=(SimpleCompute, ClusterCompute),
         most=offered,
@@ -56,6 +58,8 @@ def abilities(
         line_breaks=line_breaks,
         image_schemes=("oras", "docker", "library"),
         file_roots=tuple(settings.file_roots),
+        private_networks=tuple(settings.private_networks),
         storage_gib=settings.storage_gib,
         max_download_gib=settings.max_download_gib,
+        scripts=settings.scripts,
     )

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from ebhpc.config import Seconds
+from ebhpc.staging.rules import Size, StagingRules
 
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
-Size = Annotated[float, Meta(gt=0, le=1_000_000)]
 Word = Annotated[str, Meta(min_length=1)]
 
 
@@ -61,7 +59,7 @@ class Runtime(Struct, frozen=True, kw_only=True):
     """Whether an image is removed when the last session that needs it has ended."""
 
 
-class Local(Struct, frozen=True, kw_only=True):
+class Local(StagingRules, frozen=True, kw_only=True):
     """A platform that runs things on this host."""
 
     node: Word | None = None
@@ -82,38 +80,8 @@ class Local(Struct, frozen=True, kw_only=True):
     overcommit: bool = False
     """Whether more may be offered than the host has: for tests and demonstrations."""
 
-    file_roots: list[Path] = []
-    """Directories that ``file:`` URLs may name files in; absent: no such URLs."""
-
-    storage_gib: Size = 100.0
-    """The most storage in GiB that one session gets, all its storage elements together."""
-
-    default_storage_gib: Size = 10.0
-    """The size in GiB of a storage element that names none."""
-
-    work_gib: Size = 10.0
-    """The most that a job may leave in its working directory, or in a container's own file system, in GiB."""
-
-    output_gib: Size = 10.0
-    """The most that is kept of one session: its output, result files and kept storage, in GiB."""
-
-    max_download_gib: Size = 100.0
-    """The largest file in GiB that is fetched from a URL."""
-
-    connect_timeout: Seconds = Seconds(10)
-    """How long connecting to a URL's server, or one pause while reading, may take."""
-
-    download_timeout: Seconds = Seconds(6 * 3600)
-    """How long fetching one file or image may take in all."""
-
-    keep_storage: bool = True
-    """Whether what a job writes to READWRITE storage is kept among its results; staged data is not."""
-
     processes: Count = 4096
     """The most processes and threads of one session, where control groups can keep it."""
-
-    grace: Seconds = Seconds(10)
-    """How long a job may take to end after SIGTERM, before SIGKILL."""
 
     user: Word | None = None
     """The user that notebooks and Singularity containers run as; needs root. Absent: the broker's own."""
@@ -146,6 +114,4 @@ class Local(Struct, frozen=True, kw_only=True):
             raise ValueError("port_range: expected a lowest and a highest port, up to 65535")
         if self.user is not None and os.geteuid() != 0:
             raise ValueError("user: only root can run jobs as another user")
-        for root in self.file_roots:
-            if not root.is_absolute():
-                raise ValueError(f"file_roots: expected absolute paths, got {root}")
+        super().__post_init__()

@@ -5,6 +5,7 @@ Imports nothing else of ebhpc.
 
 from ebhpc.model import kinds
 from ebhpc.model.apart import take_apart
+from ebhpc.model.batch_script import BatchScript
 from ebhpc.model.cluster import GPU, SCRATCH, ClusterCompute, Gpus, asked_at, gpus_of, of_model
 from ebhpc.model.documents import (
     Connector,
@@ -72,6 +73,7 @@ from ebhpc.model.elements import (
 )
 from ebhpc.model.messages import Level, Message, MessageKind, message
 from ebhpc.model.phases import EDGES, FINAL, LIVE, LifecyclePhase, Phase, may_move
+from ebhpc.model.reserved_time import JobInside, JobUse, ReservedTime, Usage
 from ebhpc.model.sessions import (
     PROMISES,
     Allocation,
@@ -96,6 +98,7 @@ take_apart("ebhpc.model")
 __all__ = [
     "PROMISES",
     "Allocation",
+    "BatchScript",
     "ClusterCompute",
     "Component",
     "Compute",
@@ -130,6 +133,8 @@ __all__ = [
     "IntervalSchedule",
     "IvoaBlock",
     "IvoaData",
+    "JobInside",
+    "JobUse",
     "JupyterNotebook",
     "LIVE",
     "Level",
@@ -154,6 +159,7 @@ __all__ = [
     "Request",
     "RequestedItem",
     "RequestedSchedule",
+    "ReservedTime",
     "RucioBlock",
     "RucioData",
     "S3Data",
@@ -179,6 +185,7 @@ __all__ = [
     "StringUpdate",
     "UnknownElement",
     "Update",
+    "Usage",
     "VolumeMount",
     "Window",
     "Wire",

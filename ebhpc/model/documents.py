@@ -36,12 +36,19 @@ class ExecutionRequest(Wire):
 
 
 class Connector(Wire):
-    """A way to reach a running session; ``location`` is a URL."""
+    """A way to reach a running session; ``location`` is a URL.
+
+    Of our own, for reserved time: the batch system's name of the ``reservation``, the ``partition`` that its nodes are
+    in, and the ``commands`` that use it, each a line to type.
+    """
 
     kind: str | None = None
     status: Literal["PREPARING", "AVAILABLE", "FINISHED"] | None = None
     protocol: str | None = None
     location: str | None = None
+    reservation: str | None = None
+    partition: str | None = None
+    commands: list[str] | None = None
 
 
 class ExecutionSession(Component):

@@ -51,6 +51,19 @@ OWN_BASE = "https://ebhpc.org/kinds/v1/"
 """Base of the kinds that ebhpc itself adds to the standard's."""
 
 CLUSTER_COMPUTE = OWN_BASE + "compute/cluster-compute-resource"
+BATCH_SCRIPT = OWN_BASE + "executable/batch-script"
+RESERVED_TIME = OWN_BASE + "executable/reserved-time"
+RESERVATION_CONNECTOR = OWN_BASE + "connector/reservation"
+
+OWN_METRIC_TYPES = OWN_BASE + "metrics/"
+CORE_HOURS_USED = OWN_METRIC_TYPES + "core-hours-used"
+IDLE_NODE_HOURS = OWN_METRIC_TYPES + "idle-node-hours"
+QUEUE_DELAY_SUM = OWN_METRIC_TYPES + "queue-delay-sum"
+QUEUE_DELAY_WORST = OWN_METRIC_TYPES + "queue-delay-worst"
+CORE_HOURS_UNUSED = OWN_METRIC_TYPES + "core-hours-unused"
+
+OWN_COST_TYPES = OWN_BASE + "costs/"
+FIRM_NODE_HOURS = OWN_COST_TYPES + "firm-node-hours"
 
 
 def canonical(kind: str) -> str:

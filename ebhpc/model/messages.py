@@ -32,6 +32,7 @@ class MessageKind(StrEnum):
     PROGRESS = "urn:progress"
     FAILED = "urn:execution-failed"
     TIME_LIMIT = "urn:time-limit"
+    APPROVAL = "urn:approval"
 
 
 class Message(Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"filled": "message"}):

@@ -18,6 +18,7 @@ from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from ebhpc.model import documents, elements, kinds
+from ebhpc.model.batch_script import BatchScript
 from ebhpc.model.cluster import ClusterCompute
 from ebhpc.model.documents import ExecutionRequest, ExecutionSession, OfferSet
 from ebhpc.model.elements import (
@@ -35,6 +36,7 @@ from ebhpc.model.elements import (
     Wire,
 )
 from ebhpc.model.messages import Message, MessageKind, message
+from ebhpc.model.reserved_time import ReservedTime
 from ebhpc.model.structure import Problems, check_plain, missing, mistyped, pointer, shown, structure
 
 T = TypeVar("T")
@@ -52,6 +54,8 @@ _CORE: tuple[type[Wire], ...] = (
     elements.DockerContainer,
     elements.SingularityContainer,
     elements.JupyterNotebook,
+    BatchScript,
+    ReservedTime,
     elements.SimpleCompute,
     ClusterCompute,
     elements.SimpleStorage,

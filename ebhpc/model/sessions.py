@@ -13,6 +13,7 @@ from ebhpc.model.documents import Connector, ExecutionRequest
 from ebhpc.model.elements import Data, Executable, Storage, VolumeMount
 from ebhpc.model.messages import Level, Message
 from ebhpc.model.phases import Phase
+from ebhpc.model.reserved_time import Usage
 
 Promise = Literal["reservation", "queue"]
 """How a platform stands behind a start: it keeps it, or its queue will lead to it."""
@@ -136,7 +137,8 @@ class Session(Struct, frozen=True, kw_only=True):
     ``attempt`` counts from 1 the times that the present step has been tried. Where it is not ``firm`` its job waits in
     the platform's queue: it must not begin before ``start``, is of no use when it has not begun by ``latest``, and its
     allocations name no node. ``licences``, ``features``, ``partition`` and ``exclusive`` (whole nodes) are what the
-    request asks for beside them.
+    request asks for beside them. ``extends`` names what was held for a session whose reserved time this one goes on
+    with, on the same nodes: ``ebhpc_hold`` lengthens that, and returns its name.
     """
 
     uuid: str
@@ -163,6 +165,7 @@ class Session(Struct, frozen=True, kw_only=True):
     held: str | None = None
     attempt: int = 1
     started: int | None = None
+    extends: str | None = None
 
 
 class Quote(Struct, frozen=True, kw_only=True):
@@ -184,6 +187,9 @@ class Observation(Struct, frozen=True, kw_only=True):
     ``state``: PENDING it waits in the batch system; RUNNING; SUCCEEDED; FAILED; GONE: the batch system answers and
     knows nothing of it. ``started`` and ``ended`` are POSIX seconds, ``node`` a name, ``messages`` are added to the
     session's, once each. ``connectors`` replace the session's when not None.
+
+    Of reserved time: PENDING until something has run in it, RUNNING from then on, SUCCEEDED when it is over; ``usage``
+    is what ran in it, and replaces the session's when not None.
     """
 
     uuid: str
@@ -194,6 +200,7 @@ class Observation(Struct, frozen=True, kw_only=True):
     ended: float | None = None
     messages: tuple[Message, ...] = ()
     connectors: tuple[Connector, ...] | None = None
+    usage: Usage | None = None
 
 
 class Output(Struct, frozen=True, kw_only=True):

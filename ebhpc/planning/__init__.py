@@ -9,11 +9,13 @@ they are booked, :func:`occupancy` shows what is free, :func:`bookings_of` tells
 from ebhpc.model.apart import take_apart
 from ebhpc.planning.availability import Availability, LicenceStep, NodeAvailability, Step, occupancy
 from ebhpc.planning.booking import Booking, bookings_of
+from ebhpc.planning.flavors import flavored, why_no_flavor
 from ebhpc.planning.offers import windows
 from ebhpc.planning.planned import planned_starts
 from ebhpc.planning.refusal import why_never, why_not
 from ebhpc.planning.snapshot import (
     FinishedJob,
+    Flavor,
     Node,
     NodeState,
     Partition,
@@ -35,6 +37,7 @@ __all__ = [
     "Availability",
     "Booking",
     "FinishedJob",
+    "Flavor",
     "LicenceStep",
     "Node",
     "NodeAvailability",
@@ -53,9 +56,11 @@ __all__ = [
     "decode_snapshot",
     "encode_snapshot",
     "fits",
+    "flavored",
     "occupancy",
     "planned_starts",
     "why_never",
+    "why_no_flavor",
     "why_not",
     "windows",
 ]

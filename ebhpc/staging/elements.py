@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from msgspec import Struct
 
@@ -17,34 +16,19 @@ from ebhpc.plugins import SessionFailed
 from ebhpc.staging.fetching import FetchRefused, Limits, fetch
 from ebhpc.staging.files import GIBI
 from ebhpc.staging.locations import LocationError, read_location
+from ebhpc.staging.rules import StagingRules
 from ebhpc.staging.usage import size
-from ebhpc.staging.volumes import Room, data_url, label, places, sizes
+from ebhpc.staging.volumes import data_url, label, places, sizes
 
 NOTEBOOK_SIZE = 64 * 2**20
 """The largest notebook, in bytes, that is fetched."""
-
-
-class Rules(Room, Protocol):
-    """The settings that say what is fetched: from where, how large (GiB), how long it may take (seconds)."""
-
-    @property
-    def file_roots(self) -> list[Path]: ...
-
-    @property
-    def max_download_gib(self) -> float: ...
-
-    @property
-    def connect_timeout(self) -> float: ...
-
-    @property
-    def download_timeout(self) -> float: ...
 
 
 class Fetcher(Struct, frozen=True, kw_only=True):
     """Fetches for one session (``uuid``), by a site's ``rules``, until ``stop`` says that it is not wanted any more."""
 
     uuid: str
-    rules: Rules
+    rules: StagingRules
     stop: Callable[[], bool]
 
     def file(self, url: str, target: Path, path: str, *, most: int | None = None, stated: int | None = None) -> int:
@@ -62,9 +46,16 @@ class Fetcher(Struct, frozen=True, kw_only=True):
             total=float(rules.download_timeout),
         )
         try:
-            location = read_location(url, rules.file_roots)
+            location = read_location(url, rules.file_roots, private=rules.private_networks)
             return fetch(
-                location, target, roots=rules.file_roots, limits=limits, uuid=self.uuid, size=stated, stop=self.stop
+                location,
+                target,
+                roots=rules.file_roots,
+                private=rules.private_networks,
+                limits=limits,
+                uuid=self.uuid,
+                size=stated,
+                stop=self.stop,
             )
         except (LocationError, FetchRefused) as error:
             kind = MessageKind.INVALID_VALUE

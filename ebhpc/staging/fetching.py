@@ -21,8 +21,10 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 from msgspec import Struct
 
+from ebhpc.config import Network
 from ebhpc.faults import point
 from ebhpc.staging.locations import Location, LocationError, open_below
+from ebhpc.staging.reach import OutOfReach, transport_for
 
 _CHUNK = 1 << 18
 _REDIRECTS = 5
@@ -43,11 +45,13 @@ class Hash(Protocol):
 
 
 class FetchRefused(Exception):
-    """It can never be fetched: ``missing`` it is not there; ``large`` it is too large; otherwise it is another."""
+    """It can never be fetched: ``missing`` it is not there; ``large`` it is too large; ``forbidden`` it is a site's
+    rule; otherwise it is another."""
 
-    def __init__(self, text: str, *, missing: bool = False, large: bool = False) -> None:
+    def __init__(self, text: str, *, missing: bool = False, large: bool = False, forbidden: bool = False) -> None:
         self.missing = missing
         self.large = large
+        self.forbidden = forbidden
         super().__init__(text)
 
 
@@ -68,6 +72,7 @@ def fetch(
     target: Path,
     *,
     roots: Sequence[Path],
+    private: Sequence[Network] = (),
     limits: Limits,
     uuid: str,
     size: int | None = None,
@@ -76,7 +81,8 @@ def fetch(
     """Fetch a location to the file ``target``, and return its size in bytes.
 
     Where ``target`` is there already it was fetched before, and nothing is done. ``size``: the size that it must
-    have. ``stop`` is asked now and then whether to give up.
+    have. ``private``: the networks that are not public and that it may come from. ``stop`` is asked now and then
+    whether to give up.
 
     Raises:
         FetchRefused: it can never be fetched.
@@ -91,7 +97,7 @@ def fetch(
         if location.file is not None:
             done = _copy(location, file.write, roots, limits, stop)
         else:
-            done = _download(location, file.write, limits, stop)
+            done = _download(location, file.write, private, limits, stop)
         file.flush()
         os.fsync(file.fileno())
     if size is not None and size != done:
@@ -113,7 +119,7 @@ def _copy(
     try:
         descriptor = open_below(location.file, roots)
     except LocationError as error:
-        raise FetchRefused(str(error), missing=True) from None
+        raise FetchRefused(str(error), missing=not error.forbidden, forbidden=error.forbidden) from None
     except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
         raise FetchRefused(f"{error.strerror}", missing=True) from None
     except OSError as error:
@@ -122,18 +128,31 @@ def _copy(
         return _take(iter(lambda: source.read(_CHUNK), b""), write, location, {}, limits, stop)
 
 
-def _download(location: Location, write: Callable[[bytes], object], limits: Limits, stop: Callable[[], bool]) -> int:
+def _download(
+    location: Location,
+    write: Callable[[bytes], object],
+    private: Sequence[Network],
+    limits: Limits,
+    stop: Callable[[], bool],
+) -> int:
     url = location.url
     timeout = httpx.Timeout(limits.connect)
+    headers = {"Accept-Encoding": "identity"}
     try:
-        with httpx.Client(timeout=timeout, headers={"Accept-Encoding": "identity"}) as client:
-            for _ in range(_REDIRECTS + 1):
-                with client.stream("GET", url) as response:
-                    if response.has_redirect_location:
-                        url = _redirected(url, response.headers["Location"])
-                        continue
-                    _check_status(response)
-                    return _receive(response, write, location, limits, stop)
+        for _ in range(_REDIRECTS + 1):
+            with (
+                httpx.Client(
+                    transport=transport_for(url, private), trust_env=False, timeout=timeout, headers=headers
+                ) as client,
+                client.stream("GET", url) as response,
+            ):
+                if response.has_redirect_location:
+                    url = _redirected(url, response.headers["Location"])
+                    continue
+                _check_status(response)
+                return _receive(response, write, location, limits, stop)
+    except OutOfReach as error:
+        raise FetchRefused(str(error), forbidden=True) from None
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
         raise FetchRefused(f"it is no URL that can be fetched: {error}") from error
     except (httpx.HTTPError, UnicodeError) as error:

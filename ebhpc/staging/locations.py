@@ -10,6 +10,9 @@ from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct
 
+from ebhpc.config import Network
+from ebhpc.staging.reach import WHY, literal_out_of_reach
+
 _CHECKSUM = re.compile(r"(sha256|sha384|sha512|sha1|md5)=([0-9a-fA-F]+)")
 _LENGTHS = {"md5": 32, "sha1": 40, "sha256": 64, "sha384": 96, "sha512": 128}
 
@@ -36,8 +39,12 @@ class Location(Struct, frozen=True, kw_only=True):
     file: Path | None = None
 
 
-def read_location(url: str, roots: Sequence[Path], schemes: Sequence[str] = ()) -> Location:
+def read_location(
+    url: str, roots: Sequence[Path], schemes: Sequence[str] = (), *, private: Sequence[Network] | None = None
+) -> Location:
     """Read a URL: http, https, file below one of ``roots``, or one of the other ``schemes``.
+
+    ``private``: the networks that are not public and that an address in it may lie in; None: any address may stand.
 
     Raises:
         LocationError: it is none of these.
@@ -56,6 +63,8 @@ def read_location(url: str, roots: Sequence[Path], schemes: Sequence[str] = ()) 
     if scheme in ("http", "https"):
         if not host:
             raise LocationError("it names no host")
+        if private is not None and literal_out_of_reach(host, private):
+            raise LocationError(WHY, forbidden=True)
         return Location(url=plain, scheme=scheme, name=name, checksum=checksum)
     if scheme == "file":
         if host not in (None, "", "localhost"):

@@ -12,8 +12,10 @@ from pathlib import Path
 
 from msgspec import Struct, field
 
+from ebhpc.config import Network
 from ebhpc.model import (
     SCRATCH,
+    BatchScript,
     DockerContainer,
     DockerImage,
     DockerPort,
@@ -22,6 +24,8 @@ from ebhpc.model import (
     Message,
     MessageKind,
     Request,
+    ReservedTime,
+    S3Data,
     Shape,
     SimpleCompute,
     SimpleData,
@@ -34,6 +38,7 @@ from ebhpc.model import (
 from ebhpc.staging.files import GIBI
 from ebhpc.staging.locations import LocationError, read_location
 from ebhpc.staging.references import is_digest, read_reference
+from ebhpc.staging.scripts import ScriptRules, checked_location, script_refusals
 from ebhpc.staging.volumes import data_url, label, mounts, unusable_path
 
 RESULTS = "/ebhpc/results"
@@ -94,14 +99,24 @@ class Abilities(Struct, frozen=True, kw_only=True):
     image_schemes: tuple[str, ...] = ()
     """Schemes of Singularity images beside http, https and file."""
 
+    data_schemes: tuple[str, ...] = ()
+    """Schemes of data's URLs beside http, https and file."""
+
     file_roots: tuple[Path, ...] = ()
     """Directories that ``file:`` URLs may name files in."""
+
+    private_networks: tuple[Network, ...] | None = None
+    """Networks that are not public and that URLs may lead to; None: that is not asked, as where jobs fetch by
+    themselves."""
 
     storage_gib: float = 100.0
     """The most storage in GiB of one session."""
 
     max_download_gib: float = 100.0
     """The largest file in GiB that is fetched."""
+
+    scripts: ScriptRules = ScriptRules()
+    """What batch scripts may do."""
 
 
 class Asked(Struct, frozen=True, kw_only=True):
@@ -162,6 +177,27 @@ def _executable(asked: Asked) -> Iterator[Message]:
         yield from _container(asked, executable)
     elif isinstance(executable, SingularityContainer):
         yield from _url(asked, executable.location, "/executable/location", able.image_schemes)
+    elif isinstance(executable, BatchScript):
+        yield from script_refusals(executable, able.scripts)
+        if executable.location is not None:
+            yield from _url(asked, checked_location(executable), "/executable/location")
+    elif isinstance(executable, ReservedTime):
+        yield from _nothing_runs(asked)
+
+
+def _nothing_runs(asked: Asked) -> Iterator[Message]:
+    """Nothing is put into reserved time: what its user runs there brings its own storage and data."""
+    for name, elements in (
+        ("storage", asked.request.storage),
+        ("data", asked.request.data),
+        ("compute/volumes", asked.request.volumes),
+    ):
+        if elements:
+            yield refusal(
+                MessageKind.NOT_SUPPORTED,
+                f"/{name}",
+                "Reserved time has neither storage nor data of its own: what its user runs there brings them.",
+            )
 
 
 def _plural(executable: object) -> str:
@@ -169,6 +205,10 @@ def _plural(executable: object) -> str:
         return "notebooks"
     if isinstance(executable, DockerContainer):
         return "containers"
+    if isinstance(executable, BatchScript):
+        return "batch scripts"
+    if isinstance(executable, ReservedTime):
+        return "reserved time"
     return "Singularity containers" if isinstance(executable, SingularityContainer) else "executables of this kind"
 
 
@@ -400,7 +440,9 @@ def _data(asked: Asked) -> Iterator[Message]:
     for at, element in enumerate(asked.request.data):
         path = f"/data/{at}"
         if isinstance(element, SimpleData):
-            yield from _url(asked, element.location, f"{path}/location")
+            yield from _url(asked, element.location, f"{path}/location", asked.able.data_schemes)
+        elif isinstance(element, S3Data) and "s3" in asked.able.data_schemes:
+            yield from _url(asked, data_url(element), f"{path}/object", asked.able.data_schemes)
         elif isinstance(element, IvoaData):
             url = data_url(element)
             if url is None:
@@ -414,7 +456,7 @@ def _data(asked: Asked) -> Iterator[Message]:
                 continue
             row = element.ivoa.obscore if element.ivoa is not None else None
             of = "obscore" if row is not None and row.access_url else "datalink"
-            yield from _url(asked, url, f"{path}/ivoa/{of}/access_url")
+            yield from _url(asked, url, f"{path}/ivoa/{of}/access_url", asked.able.data_schemes)
             yield from _stated_length(asked, element, path)
         else:
             yield unknown_kind(path, "data", element)
@@ -439,7 +481,7 @@ def _stated_length(asked: Asked, element: IvoaData, path: str) -> Iterator[Messa
 
 def _volumes(asked: Asked) -> Iterator[Message]:
     request = asked.request
-    inside = not isinstance(request.executable, JupyterNotebook)
+    inside = not isinstance(request.executable, JupyterNotebook | BatchScript)
     sound = True
     for at, volume in enumerate(request.volumes):
         path = f"/compute/volumes/{at}"
@@ -486,7 +528,7 @@ def _url(asked: Asked, url: str | None, path: str, schemes: tuple[str, ...] = ()
         yield refusal(MessageKind.MISSING_VALUE, path, "A URL is needed here.")
         return
     try:
-        read_location(url, asked.able.file_roots, schemes)
+        read_location(url, asked.able.file_roots, schemes, private=asked.able.private_networks)
     except LocationError as error:
         yield refusal(
             MessageKind.POLICY_REFUSED if error.forbidden else MessageKind.NOT_SUPPORTED,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import unquote
 
 from msgspec import Struct
@@ -20,6 +19,7 @@ from ebhpc.model import (
     Component,
     Data,
     IvoaData,
+    S3Data,
     SimpleData,
     SimpleStorage,
     SimpleVolume,
@@ -28,6 +28,7 @@ from ebhpc.model import (
 )
 from ebhpc.staging.files import GIBI
 from ebhpc.staging.locations import file_name
+from ebhpc.staging.rules import StagingRules
 
 _SYSTEM = ("/proc", "/sys", "/dev")
 
@@ -59,9 +60,15 @@ def label(element: Component, otherwise: str) -> str:
 
 
 def data_url(element: Data) -> str | None:
-    """Return the URL of a data element that is fetched by URL; None if it has none."""
+    """Return the URL of a data element that is fetched by URL; None if it has none.
+
+    That of an object in S3 is ``s3://SERVICE/BUCKET/OBJECT``.
+    """
     if isinstance(element, SimpleData):
         return element.location
+    if isinstance(element, S3Data) and element.endpoint and element.bucket and element.object:
+        service = element.endpoint.rpartition("://")[2].strip("/")
+        return f"s3://{service}/{element.bucket}/{element.object}"
     if isinstance(element, IvoaData) and element.ivoa is not None:
         for row in (element.ivoa.obscore, element.ivoa.datalink):
             if row is not None and row.access_url:
@@ -88,20 +95,10 @@ def places(storage: Sequence[Storage], data: Sequence[Data]) -> tuple[Place, ...
     return tuple(found)
 
 
-class Room(Protocol):
-    """The settings that say how large storage may be, in GiB: in all, and where a storage element names no size."""
-
-    @property
-    def storage_gib(self) -> float: ...
-
-    @property
-    def default_storage_gib(self) -> float: ...
-
-
-def sizes(storage: Sequence[Storage], data: Sequence[Data], room: Room) -> tuple[int, ...]:
+def sizes(storage: Sequence[Storage], data: Sequence[Data], rules: StagingRules) -> tuple[int, ...]:
     """Return the most bytes that each storage directory may take, in order, those of data alone included."""
     homes = [place.storage for place in places(storage, data)]
-    most = int(room.storage_gib * GIBI)
+    most = int(rules.storage_gib * GIBI)
     found = []
     for at, element in enumerate(storage):
         size = element.size if isinstance(element, SimpleStorage) else None
@@ -109,7 +106,7 @@ def sizes(storage: Sequence[Storage], data: Sequence[Data], room: Room) -> tuple
         if wanted is not None:
             found.append(min(wanted * GIBI, most))
         else:
-            found.append(most if at in homes else int(room.default_storage_gib * GIBI))
+            found.append(most if at in homes else int(rules.default_storage_gib * GIBI))
     found += [most] * (max(homes, default=-1) + 1 - len(storage))
     return tuple(found)
 

@@ -3,7 +3,11 @@
 Every change of a booking goes through a function here, under the lock of its platform (see ``ledger``).
 """
 
+from ebhpc.store.audit import AuditEntry, AuditQuestion, delete_old_audit, read_audit, write_audit
+from ebhpc.store.calendars import calendar_owner, drop_calendar, reserved_sessions, set_calendar
 from ebhpc.store.engine import Store
+from ebhpc.store.figures import lease_counts, oldest_due, phase_times
+from ebhpc.store.firm_time import Decided, FirmTimeOf, decide, firm_time_of, pending_approvals
 from ebhpc.store.forecasts import (
     ForecastRecord,
     Forecasts,
@@ -18,11 +22,17 @@ from ebhpc.store.forecasts import (
     read_forecasts,
     tell_outlook,
 )
+from ebhpc.store.holding import note_held, read_sessions, withdraw
 from ebhpc.store.identities import (
+    ExternalUser,
     IdentityRecord,
     add_identity,
     count_identities,
     find_identity,
+    get_identity,
+    list_identities,
+    meet_external,
+    set_barred,
     set_password,
 )
 from ebhpc.store.leases import (
@@ -38,6 +48,7 @@ from ebhpc.store.leases import (
     register_driver,
 )
 from ebhpc.store.ledger import Changes, UnknownPlatform, changes_since
+from ebhpc.store.mending import bookings_revision, not_begun, reallocate, tell
 from ebhpc.store.offers import (
     Answer,
     Booked,
@@ -54,7 +65,8 @@ from ebhpc.store.offers import (
     moves_of_sessions,
     reject,
 )
-from ebhpc.store.records import EventRecord, OfferSetRecord, SessionRecord, Wants, booking_of
+from ebhpc.store.records import Approval, EventRecord, OfferSetRecord, SessionRecord, Wants, booking_of
+from ebhpc.store.replacing import take_over
 from ebhpc.store.restore import BrokenDocument, as_session
 from ebhpc.store.retention import (
     delete_old_offers,
@@ -62,7 +74,7 @@ from ebhpc.store.retention import (
     results_are_gone,
     sessions_with_old_results,
 )
-from ebhpc.store.schema import current_revision, newest_revision, upgrade
+from ebhpc.store.schema import compare_schema, current_revision, newest_revision, upgrade
 from ebhpc.store.sessions import (
     Change,
     LeaseLost,
@@ -87,14 +99,32 @@ from ebhpc.store.snapshots import (
 )
 
 __all__ = [
+    "set_calendar",
+    "reserved_sessions",
+    "drop_calendar",
+    "calendar_owner",
+    "take_over",
+    "tell",
+    "reallocate",
+    "not_begun",
+    "bookings_revision",
+    "withdraw",
+    "read_sessions",
+    "note_held",
     "NEVER",
     "Answer",
+    "Approval",
+    "AuditEntry",
+    "AuditQuestion",
     "Booked",
     "BrokenDocument",
     "Change",
     "Changes",
+    "Decided",
     "DriverRecord",
     "EventRecord",
+    "ExternalUser",
+    "FirmTimeOf",
     "ForecastRecord",
     "Forecasts",
     "IdentityRecord",
@@ -121,16 +151,21 @@ __all__ = [
     "cancel",
     "changes_since",
     "claim",
+    "compare_schema",
     "count_identities",
     "count_phases",
     "current_revision",
+    "decide",
+    "delete_old_audit",
     "delete_old_offers",
     "ensure_platforms",
     "estimator_of",
     "expected_starts",
     "expire_offers",
     "find_identity",
+    "firm_time_of",
     "get_driver",
+    "get_identity",
     "get_learned",
     "get_offerset",
     "get_platforms",
@@ -138,30 +173,39 @@ __all__ = [
     "get_snapshot",
     "give_back",
     "keep_results",
+    "lease_counts",
     "lease_learning",
     "leased",
     "leave",
     "leave_learning",
     "list_drivers",
+    "list_identities",
     "list_sessions",
     "live_bookings",
+    "meet_external",
     "move",
     "moves_of",
     "moves_of_sessions",
     "newest_revision",
+    "oldest_due",
+    "pending_approvals",
+    "phase_times",
     "promised_starts",
     "publish_forecast",
     "publish_snapshot",
     "publish_trouble",
+    "read_audit",
     "read_forecasts",
     "read_platforms",
     "register_driver",
     "reject",
     "results_are_gone",
     "select_sessions",
-    "unfinished_sessions",
     "sessions_with_old_results",
+    "set_barred",
     "set_password",
     "tell_outlook",
+    "unfinished_sessions",
     "upgrade",
+    "write_audit",
 ]

@@ -23,6 +23,20 @@ _LONGEST_LOG = 20_000
 all others for it: a driver's ``checkpoint`` comes before that."""
 
 
+_LIVELINESS = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+    "options": "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
+    " -c tcp_user_timeout=20000 -c idle_in_transaction_session_timeout=60000",
+}
+"""How PostgreSQL and we find out, within half a minute, that the other's machine is gone: ours, so that a request is
+answered; the server's, so that the locks of a machine that was cut off are not kept for hours. What the URL says of any
+of them goes before."""
+
+
 class Store:
     """An open database.
 
@@ -44,6 +58,7 @@ class Store:
             options["connect_args"] = {"timeout": 60, "check_same_thread": False}
         else:
             options["pool_pre_ping"] = True
+            options["connect_args"] = {name: value for name, value in _LIVELINESS.items() if name not in parsed.query}
         self.engine: Engine = create_engine(parsed, **options)
         if self.sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)

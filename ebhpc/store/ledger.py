@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from msgspec import Struct
-from sqlalchemy import Connection, and_, bindparam, insert, literal, select, update
+from sqlalchemy import Connection, and_, bindparam, insert, literal, or_, select, update
 
 from ebhpc.model import Phase
 from ebhpc.planning import Booking
@@ -71,13 +71,14 @@ _FREE_EXPIRED = (
     .where(bookings.c.session.in_(select(sessions.c.uuid).where(_is_due)), bookings.c.freed.is_(None))
     .values(freed=bindparam("at"), changed=bindparam("revision"))
 )
+_MAY_BE_HELD = or_(sessions.c.held.is_not(None), sessions.c.submitting)
 _EXPIRE = (
     update(sessions)
     .where(_is_due)
     .values(
         phase=Phase.EXPIRED,
         modified=bindparam("at"),
-        unfinished=sessions.c.held.is_not(None),
+        unfinished=_MAY_BE_HELD,
         due=bindparam("at"),
     )
 )
@@ -135,7 +136,7 @@ def expire_due(tx: Connection, platform: str, revision: int, now: float) -> int:
 
 def to_release(now: float) -> dict[str, object]:
     """Values for an offer that is over: what its platform holds for it, a driver gives back."""
-    return {"unfinished": sessions.c.held.is_not(None), "due": now}
+    return {"unfinished": _MAY_BE_HELD, "due": now}
 
 
 def free(tx: Connection, uuids: list[str], revision: int, now: float) -> None:
@@ -162,14 +163,15 @@ def settle(tx: Connection, session: str, revision: int, *, finish: int | None = 
 
 def record_moves(tx: Connection, uuids: Iterable[str], previous: Phase, phase: Phase, cause: str, now: float) -> None:
     """Write one event for each session that moved."""
-    insert_rows(
-        tx,
-        events,
-        [
-            {"session": uuid, "time": now, "previous": previous.value, "phase": phase.value, "cause": cause}
-            for uuid in uuids
-        ],
-    )
+    insert_rows(tx, events, moves(uuids, previous, phase, cause, now))
+
+
+def moves(uuids: Iterable[str], previous: Phase, phase: Phase, cause: str, now: float) -> list[dict[str, object]]:
+    """Return one event for each session that moved, as rows."""
+    return [
+        {"session": uuid, "time": now, "previous": previous.value, "phase": phase.value, "cause": cause}
+        for uuid in uuids
+    ]
 
 
 def _portions(uuids: list[str], size: int = 500) -> Iterable[list[str]]:

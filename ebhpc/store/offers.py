@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from itertools import chain, repeat
 
 from msgspec import Struct
+from msgspec.structs import replace
 from sqlalchemy import Connection, bindparam, func, select, update
 
 from ebhpc.model import Allocation, Message, Phase
 from ebhpc.planning import Booking
 from ebhpc.planning.queue import Outlook
+from ebhpc.store.audit import AuditEntry, add_audit
 from ebhpc.store.engine import Store
 from ebhpc.store.inserting import insert_numbered, insert_rows
 from ebhpc.store.ledger import (
@@ -21,11 +23,12 @@ from ebhpc.store.ledger import (
     free,
     lock_platform,
     locked,
+    moves,
     record_moves,
     settle,
     to_release,
 )
-from ebhpc.store.records import OfferSetRecord, SessionRecord, Wants, json_text
+from ebhpc.store.records import Approval, OfferSetRecord, SessionRecord, Wants, json_text
 from ebhpc.store.sessions import get_session, select_sessions
 from ebhpc.store.tables import bookings, events, offersets, sessions
 
@@ -47,8 +50,13 @@ class NewOffer(Struct, frozen=True, kw_only=True):
     allocations: tuple[Allocation, ...]
     wants: Wants = Wants()
     promised: Outlook | None = None
+    approval: Approval | None = None
     document: bytes
     messages: tuple[Message, ...] = ()
+    booked_from: int | None = None
+    """when its booking begins, where another session's still has the time before; None: at its start"""
+    holding: bool = False
+    """its platform is asked to reserve it before it is accepted"""
 
 
 _NOTHING = Wants()
@@ -87,6 +95,9 @@ def book_offers(
     most_outstanding: int | None = None,
     accept_first: bool = False,
     replan: Replan | None = None,
+    check: Callable[[Connection, NewOffer], None] | None = None,
+    audit: AuditEntry | None = None,
+    allowed: Callable[[Connection, Sequence[NewOffer]], bool] | None = None,
 ) -> Booked:
     """Book all offers of a set in one transaction, or none.
 
@@ -96,7 +107,8 @@ def book_offers(
     for the offer set and the offers to book instead, on these platforms and no others; without ``replan`` everything is
     undone (CONFLICT), and the caller plans anew. The changes are committed only with DONE, so the caller must not keep
     them otherwise. ``most_outstanding`` bounds the owner's offers, these included. ``accept_first`` accepts the first
-    offer, if there is one, and rejects the others at once.
+    offer, if there is one, and rejects the others at once; ``check`` and ``audit`` then as for ``accept``.
+    ``allowed`` is asked last, under the locks, whether the site still lets the offers be made: False is CONFLICT.
     """
     with store.write("book_offers", offerset.uuid, durable=accept_first) as tx:
         revisions, changes = _lock_all(tx, offers, known, now)
@@ -105,22 +117,33 @@ def book_offers(
                 tx.rollback()
                 return Booked.CONFLICT
             offerset, offers = replan(changes)
+        if allowed is not None and not allowed(tx, offers):
+            tx.rollback()
+            return Booked.CONFLICT
         if offers and most_outstanding is not None:
             open_after = _outstanding(tx, offerset.owner, now) + len(offers)
             if open_after > most_outstanding:
                 tx.rollback()
                 return Booked.TOO_MANY
-        _insert(tx, [(offerset, offers)], revisions, now)
+        _insert(tx, [_rows(offerset, offers, now)], revisions)
         if accept_first and offers:
+            if check is not None:
+                check(tx, offers[0])
+            if audit is not None:
+                add_audit(tx, [replace(audit, object=offers[0].uuid)])
             _accept(tx, offers[0].uuid, [offer.uuid for offer in offers[1:]], revisions, offers, now)
     return Booked.DONE
 
 
 class Seen(Struct, frozen=True, kw_only=True):
-    """What a plan was made with: the version of a platform's snapshot, and the revision of its bookings."""
+    """What a plan was made with: the version of a platform's snapshot, and the revision of its bookings.
+
+    ``expire``: offers that are due expire before anything is booked.
+    """
 
     version: int
     revision: int
+    expire: bool = True
 
 
 class Together(Struct, frozen=True, kw_only=True):
@@ -145,16 +168,19 @@ def book_together(
     replan: Callable[[Mapping[str, Changes]], OfferSets],
     *,
     now: float,
-    most_outstanding: int,
+    most_outstanding: int | Mapping[str, int],
 ) -> Together | None:
     """Book the offers of several sets in one transaction, each set whole or not at all.
 
     As ``book_offers`` for each of them, but that ``still_fit`` is asked for all sets at once, and ``replan`` for all
-    of them, as many and in the same order. A set that would be TOO_MANY for its owner is left out alone. None: a
-    platform has a newer snapshot, or answers no more; nothing was booked, and the caller plans anew.
+    of them, as many and in the same order. ``most_outstanding`` is of every owner, or of each. A set that would be
+    TOO_MANY for its owner is left out alone. None: a platform has a newer snapshot, or answers no more; nothing was
+    booked, and the caller plans anew.
     """
     outcomes: list[Booked] = []
-    kept: list[tuple[OfferSetRecord, Sequence[NewOffer]]] = []
+    kept: list[_Rows] = []
+    # Before the lock is taken: others wait for it
+    rows = [_rows(record, offers, now) for record, offers in sets]
     with store.write("book_together", sets[0][0].uuid, durable=False) as tx:
         platforms = {offer.platform for _, offers in sets for offer in offers}
         holds = {name: locked(tx, name) for name in sorted(platforms)}
@@ -162,21 +188,24 @@ def book_together(
             tx.rollback()
             return None
         revisions = {name: hold.revision for name, hold in holds.items()}
-        changes = _changes(tx, revisions, {name: seen[name].revision for name in holds}, now)
+        known = {name: seen[name].revision for name in holds}
+        changes = _changes(tx, revisions, known, now, {name for name in holds if seen[name].expire})
         if not all(still_fit(name, changed) for name, changed in changes.items()):
             sets = replan(changes)
+            rows = [_rows(record, offers, now) for record, offers in sets]
         outstanding: dict[str, int] = {}
-        for record, offers in sets:
+        for (record, offers), those in zip(sets, rows, strict=True):
             if offers:
                 if record.owner not in outstanding:
                     outstanding[record.owner] = _outstanding(tx, record.owner, now)
-                if outstanding[record.owner] + len(offers) > most_outstanding:
+                most = most_outstanding if isinstance(most_outstanding, int) else most_outstanding[record.owner]
+                if outstanding[record.owner] + len(offers) > most:
                     outcomes.append(Booked.TOO_MANY)
                     continue
                 outstanding[record.owner] += len(offers)
             outcomes.append(Booked.DONE)
-            kept.append((record, offers))
-        added = _insert(tx, kept, revisions, now)
+            kept.append(those)
+        added = _insert(tx, kept, revisions)
     return Together(outcomes=tuple(outcomes), changes=changes, added=added)
 
 
@@ -185,14 +214,16 @@ def _lock_all(
 ) -> tuple[dict[str, int], dict[str, Changes]]:
     """Lock the platforms of the offers and expire what is due there; return their revisions, and what changed."""
     revisions = {platform: lock_platform(tx, platform) for platform in sorted({offer.platform for offer in offers})}
-    return revisions, _changes(tx, revisions, known, now)
+    return revisions, _changes(tx, revisions, known, now, revisions)
 
 
-def _changes(tx: Connection, revisions: Mapping[str, int], known: Mapping[str, int], now: float) -> dict[str, Changes]:
+def _changes(
+    tx: Connection, revisions: Mapping[str, int], known: Mapping[str, int], now: float, expire: Collection[str]
+) -> dict[str, Changes]:
     """Expire what is due on locked platforms; return what changed on each since the revision that was known."""
     changes = {}
     for platform, revision in revisions.items():
-        expired = expire_due(tx, platform, revision, now)
+        expired = expire_due(tx, platform, revision, now) if platform in expire else 0
         if not expired and known[platform] == revision - 1:
             changes[platform] = Changes(revision=revision, present=(), gone=())
         else:
@@ -205,30 +236,25 @@ def _outstanding(tx: Connection, owner: str, now: float) -> int:
     return int(tx.execute(_OUTSTANDING, {"owner": owner, "now": now}).scalar_one())
 
 
-def _insert(
-    tx: Connection,
-    sets: Sequence[tuple[OfferSetRecord, Sequence[NewOffer]]],
-    revisions: Mapping[str, int],
-    now: float,
-) -> dict[str, tuple[Booking, ...]]:
-    """Insert offer sets and their offers; return the bookings of each platform."""
-    insert_rows(
-        tx,
-        offersets,
-        [
-            {
-                "uuid": record.uuid,
-                "owner": record.owner,
-                "created": record.created,
-                "expires": record.expires,
-                "document": record.document.decode(),
-            }
-            for record, _ in sets
-        ],
-    )
-    insert_rows(
-        tx,
-        sessions,
+class _Rows(Struct, frozen=True):
+    """An offer set and its offers as rows, but for the bookings: their revision is known under the lock."""
+
+    offers: Sequence[NewOffer]
+    offerset: dict[str, object]
+    sessions: list[dict[str, object]]
+    moves: list[dict[str, object]]
+
+
+def _rows(record: OfferSetRecord, offers: Sequence[NewOffer], now: float) -> _Rows:
+    return _Rows(
+        offers,
+        {
+            "uuid": record.uuid,
+            "owner": record.owner,
+            "created": record.created,
+            "expires": record.expires,
+            "document": record.document.decode(),
+        },
         [
             {
                 "uuid": offer.uuid,
@@ -249,19 +275,25 @@ def _insert(
                 "document": offer.document.decode(),
                 "messages": json_text(offer.messages),
                 "unfinished": False,
-                "submitting": False,
+                "submitting": offer.holding,
                 "attempt": 0,
                 "due": record.created,
                 "promised": json_text(offer.promised) if offer.promised is not None else None,
                 "wants": json_text(offer.wants) if offer.wants != _NOTHING else None,
+                "approval": json_text(offer.approval) if offer.approval is not None else None,
             }
-            for record, offers in sets
             for position, offer in enumerate(offers)
         ],
+        moves([offer.uuid for offer in offers], Phase.INITIAL, Phase.OFFERED, "offered", now),
     )
-    offers = [offer for _, those in sets for offer in those]
-    record_moves(tx, [offer.uuid for offer in offers], Phase.INITIAL, Phase.OFFERED, "offered", now)
-    return _book(tx, offers, revisions)
+
+
+def _insert(tx: Connection, sets: Sequence[_Rows], revisions: Mapping[str, int]) -> dict[str, tuple[Booking, ...]]:
+    """Insert offer sets and their offers; return the bookings of each platform."""
+    insert_rows(tx, offersets, [one.offerset for one in sets])
+    insert_rows(tx, sessions, [row for one in sets for row in one.sessions])
+    insert_rows(tx, events, [row for one in sets for row in one.moves])
+    return _book(tx, [offer for one in sets for offer in one.offers], revisions)
 
 
 def _book(tx: Connection, offers: Sequence[NewOffer], revisions: Mapping[str, int]) -> dict[str, tuple[Booking, ...]]:
@@ -280,7 +312,7 @@ def _book(tx: Connection, offers: Sequence[NewOffer], revisions: Mapping[str, in
                 "session": offer.uuid,
                 "platform": offer.platform,
                 "node": share.node,
-                "start": offer.start,
+                "start": offer.start if offer.booked_from is None else offer.booked_from,
                 "finish": offer.finish,
                 "cores": share.cores,
                 "memory": share.memory,
@@ -300,7 +332,7 @@ def _book(tx: Connection, offers: Sequence[NewOffer], revisions: Mapping[str, in
                 id=number,
                 session=offer.uuid,
                 node=share.node,
-                start=offer.start,
+                start=offer.start if offer.booked_from is None else offer.booked_from,
                 end=offer.finish,
                 cores=share.cores,
                 memory=share.memory,
@@ -363,21 +395,36 @@ class Answer(Struct, frozen=True, kw_only=True):
     done: bool
 
 
-def accept(store: Store, uuid: str, *, now: float) -> Answer | None:
+def accept(
+    store: Store,
+    uuid: str,
+    *,
+    now: float,
+    check: Callable[[Connection, SessionRecord], None] | None = None,
+    audit: AuditEntry | None = None,
+) -> Answer | None:
     """Accept an offer; its siblings are rejected and their bookings freed in the same transaction.
 
     An offer that is due expires here instead. Done too where it was accepted before and has not been ended.
-    None: no such session.
+    None: no such session. ``check`` is asked in the transaction, and undoes it by what it raises; ``audit`` is written
+    where something was changed.
     """
-    return _decide(store, uuid, Phase.ACCEPTED, now)
+    return _decide(store, uuid, Phase.ACCEPTED, now, check, audit)
 
 
-def reject(store: Store, uuid: str, *, now: float) -> Answer | None:
+def reject(store: Store, uuid: str, *, now: float, audit: AuditEntry | None = None) -> Answer | None:
     """Reject one offer and free its booking. Done too where it was rejected before. None: no such session."""
-    return _decide(store, uuid, Phase.REJECTED, now)
+    return _decide(store, uuid, Phase.REJECTED, now, None, audit)
 
 
-def _decide(store: Store, uuid: str, wish: Phase, now: float) -> Answer | None:
+def _decide(
+    store: Store,
+    uuid: str,
+    wish: Phase,
+    now: float,
+    check: Callable[[Connection, SessionRecord], None] | None,
+    audit: AuditEntry | None,
+) -> Answer | None:
     with store.write("accept" if wish is Phase.ACCEPTED else "reject", uuid) as tx:
         first = get_session(tx, uuid)
         if first is None:
@@ -392,7 +439,11 @@ def _decide(store: Store, uuid: str, wish: Phase, now: float) -> Answer | None:
         if session.phase is not Phase.OFFERED:
             settled = session.phase is Phase.REJECTED if wish is Phase.REJECTED else _was_accepted(session)
             return Answer(session=session, done=settled)
+        if audit is not None:
+            add_audit(tx, [audit])
         if wish is Phase.ACCEPTED:
+            if check is not None:
+                check(tx, session)
             siblings = [member.uuid for member in family if member.phase is Phase.OFFERED and member.uuid != uuid]
             _accept(tx, uuid, siblings, revisions, family, now)
         else:

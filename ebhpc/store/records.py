@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from ebhpc.model import Allocation, Connector, Message, Phase
+from ebhpc.model import Allocation, Connector, Message, Phase, Usage
 from ebhpc.planning import Booking
 from ebhpc.planning.queue import Outlook
 
@@ -23,12 +23,34 @@ class OfferSetRecord(Struct, frozen=True, kw_only=True):
 
 
 class Wants(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a session asks its platform for beside its allocations."""
+    """What a session asks its platform for beside its allocations.
+
+    ``reserved``: nothing is run, the time is its user's. ``idle``: seconds without use after which that is given back.
+    ``replaces``: the session that ends when this one stands; ``extends`` is the native name of what that one holds,
+    where this one goes on with it on the same nodes.
+    """
 
     licences: dict[str, int] = {}
     features: tuple[str, ...] = ()
     partition: str | None = None
     exclusive: bool = False
+    reserved: bool = False
+    idle: int | None = None
+    replaces: str | None = None
+    extends: str | None = None
+
+
+class Approval(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """That an operator must approve a session, by ``deadline`` (POSIX seconds), and what became of it.
+
+    ``approved`` None: nothing is decided yet. ``decided`` is when it was, ``operator`` by whom, a username.
+    """
+
+    deadline: int
+    approved: bool | None = None
+    decided: float | None = None
+    operator: str | None = None
+    reason: str | None = None
 
 
 class SessionRecord(Struct, frozen=True, kw_only=True):
@@ -71,6 +93,8 @@ class SessionRecord(Struct, frozen=True, kw_only=True):
     promised: Outlook | None = None
     wants: Wants = Wants()
     outlook: Outlook | None = None
+    usage: Usage | None = None
+    approval: Approval | None = None
 
 
 class EventRecord(Struct, frozen=True, kw_only=True):
@@ -88,7 +112,9 @@ _messages = msgspec.json.Decoder(tuple[Message, ...])
 _connectors = msgspec.json.Decoder(tuple[Connector, ...])
 _counts = msgspec.json.Decoder(dict[str, int])
 _outlook = msgspec.json.Decoder(Outlook)
+_usage = msgspec.json.Decoder(Usage)
 _wants = msgspec.json.Decoder(Wants)
+_approval = msgspec.json.Decoder(Approval)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -103,16 +129,23 @@ def added_messages(stored: str, messages: tuple[Message, ...]) -> str:
     return added if stored == "[]" else f"{stored[:-1]},{added[1:]}"
 
 
+def allocations_of(stored: str) -> tuple[Allocation, ...]:
+    """Read a stored JSON list of allocations."""
+    return _allocations.decode(stored)
+
+
 def session_of(row: Any) -> SessionRecord:
     """Read a row of ``sessions`` joined with its owner's ``username``."""
     values = dict(row._mapping)
     values["phase"] = Phase(values["phase"])
     values["outcome"] = Phase(values["outcome"]) if values["outcome"] else None
-    values["allocations"] = _allocations.decode(values["allocations"])
+    values["allocations"] = allocations_of(values["allocations"])
     values["messages"] = _messages.decode(values["messages"])
     values["connectors"] = _connectors.decode(values["connectors"]) if values["connectors"] else None
     for name in ("promised", "outlook"):
         values[name] = _outlook.decode(values[name]) if values[name] else None
+    values["usage"] = _usage.decode(values["usage"]) if values["usage"] else None
+    values["approval"] = _approval.decode(values["approval"]) if values["approval"] else None
     values["wants"] = _wants.decode(values["wants"] or "{}")
     values["document"] = values["document"].encode()
     return SessionRecord(**values)

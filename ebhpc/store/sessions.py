@@ -7,7 +7,8 @@ from typing import Any
 from msgspec import Struct
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
 
-from ebhpc.model import LIVE, Connector, Message, Phase, may_move
+from ebhpc.model import LIVE, Connector, Message, Phase, Usage, may_move
+from ebhpc.store.audit import AuditEntry, add_audit
 from ebhpc.store.engine import Store
 from ebhpc.store.ledger import free, lock_platform, record_moves, settle
 from ebhpc.store.records import SessionRecord, added_messages, json_text, session_of
@@ -79,10 +80,10 @@ def list_sessions(
     return Page(sessions=found[:size], following=found[size - 1].uuid if more else None)
 
 
-def cancel(store: Store, uuid: str, *, now: float, cause: str) -> SessionRecord | None:
+def cancel(store: Store, uuid: str, *, now: float, cause: str, audit: AuditEntry | None = None) -> SessionRecord | None:
     """Cancel an accepted session that has not ended; the driver then ends its job and frees its booking.
 
-    Any other session is returned as it is. None: no such session.
+    Any other session is returned as it is. None: no such session. ``audit`` is written where something was changed.
     """
     with store.write("cancel", uuid) as tx:
         query = select(sessions.c.phase).where(sessions.c.uuid == uuid)
@@ -97,6 +98,8 @@ def cancel(store: Store, uuid: str, *, now: float, cause: str) -> SessionRecord 
                 .values(phase=Phase.CANCELLED, outcome=Phase.CANCELLED, modified=now, attempt=0, due=now)
             )
             record_moves(tx, [uuid], phase, Phase.CANCELLED, cause, now)
+            if audit is not None:
+                add_audit(tx, [audit])
         return get_session(tx, uuid)
 
 
@@ -123,6 +126,9 @@ class Change(Struct, frozen=True, kw_only=True):
     kept_until: float | None = None
     booked_until: int | None = None
     """shortens the bookings to end then (POSIX seconds)"""
+    finish: int | None = None
+    """when its time ends, earlier than was booked"""
+    usage: Usage | None = None
     finished: bool = False
     """nothing is left to do: the bookings are freed, the driver looks at it no more"""
     unlease: bool = False
@@ -142,6 +148,7 @@ _PLAIN = (
     "troubled",
     "due",
     "kept_until",
+    "finish",
 )
 
 
@@ -180,11 +187,13 @@ def move(
         values: dict[str, Any] = {name: value for name in _PLAIN if (value := getattr(change, name)) is not None}
         if change.connectors is not None:
             values["connectors"] = json_text(change.connectors)
+        if change.usage is not None:
+            values["usage"] = json_text(change.usage)
         if change.messages:
             values["messages"] = added_messages(row.messages, change.messages)
         if there is not None:
             values["phase"] = there
-        if there is not None or change.messages or change.connectors is not None:
+        if there is not None or change.messages or change.connectors is not None or change.usage is not None:
             values["modified"] = now
         if change.finished:
             values["unfinished"] = False

@@ -36,9 +36,41 @@ identities = Table(
     metadata,
     Column("uuid", _Uuid, primary_key=True),
     Column("username", String(255), nullable=False, unique=True),
-    Column("password", Text, nullable=False, doc="argon2 hash"),
+    Column("password", Text, nullable=False, doc="argon2 hash; empty: an issuer's user, who has none here"),
     Column("admin", Boolean, nullable=False),
     Column("created", _Instant, nullable=False),
+    Column("issuer", String(512), doc="the URL of the issuer whose user it is; None: a local account"),
+    Column("subject", String(255), doc="who it is to the issuer"),
+    Column("seen", _Instant, doc="when an issuer's word on it last came"),
+    Column("barred", _Instant, doc="since when it may do nothing; None: it is not barred"),
+    Index("ux_identities_issuer_subject", "issuer", "subject", unique=True),
+)
+
+memberships = Table(
+    "memberships",
+    metadata,
+    Column("identity", _Uuid, ForeignKey("identities.uuid"), primary_key=True),
+    Column("name", String(255), primary_key=True, doc="of a group, as its issuer last said, qualified by the issuer"),
+    Index(None, "name"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", _Key, primary_key=True, autoincrement=True),
+    Column("time", _Instant, nullable=False),
+    Column("actor", _Uuid, doc="the identity; None: nobody known, or a process of the site"),
+    Column("username", String(255), nullable=False, doc="of the actor then, or what somebody called themselves"),
+    Column("address", String(64), nullable=False, doc="where from; a command: the host and its Unix user"),
+    Column("action", String(40), nullable=False),
+    Column("kind", String(40), nullable=False, doc="what kind of object"),
+    Column("object", String(255), nullable=False),
+    Column("result", String(16), nullable=False, doc="done, refused or failed"),
+    Column("detail", Text, nullable=False),
+    Column("count", Integer, nullable=False, doc="how often in a row within moments"),
+    Index(None, "time"),
+    Index(None, "username", "time"),
+    Index(None, "object"),
 )
 
 platforms = Table(
@@ -66,6 +98,7 @@ offersets = Table(
 )
 
 _has_started = text("started IS NOT NULL")
+_has_results = text("kept_until IS NOT NULL")
 
 sessions = Table(
     "sessions",
@@ -106,12 +139,15 @@ sessions = Table(
     Column("promised", Text, doc="an Outlook as JSON: what its offer said of its start, where that is not firm"),
     Column("wants", Text, doc="Wants as JSON: what it asks for beside its allocations, where that is anything"),
     Column("outlook", Text, doc="an Outlook as JSON: when it is expected to start by now, while its job waits"),
+    Column("usage", Text, doc="a Usage as JSON: what ran in it, where it is reserved time"),
+    Column("approval", Text, doc="an Approval as JSON, where an operator must approve it"),
     Index(None, "offerset"),
     Index(None, "owner", "created"),
     Index(None, "owner", "phase", "expires"),
     Index(None, "platform", "phase", "expires"),
-    Index(None, "unfinished", "lease", "due"),
-    Index(None, "kept_until"),
+    # Offers, of which there are many more than sessions, have no entries in these
+    Index(None, "lease", "due", sqlite_where=text("unfinished IS 1"), postgresql_where=text("unfinished IS true")),
+    Index(None, "kept_until", sqlite_where=_has_results, postgresql_where=_has_results),
     Index(None, "platform", "started", sqlite_where=_has_started, postgresql_where=_has_started),
 )
 
@@ -178,4 +214,23 @@ forecasts = Table(
     Column("seconds", _Instant, nullable=False, doc="processor time that it took"),
     Column("figures", Text, nullable=False, doc="an Accuracy as JSON: how well starts were foreseen"),
     Column("starts", Text, nullable=False, doc="JSON: by session, when its waiting job is expected to start"),
+)
+
+calendars = Table(
+    "calendars",
+    metadata,
+    Column("identity", _Uuid, ForeignKey("identities.uuid"), primary_key=True),
+    Column("secret", String(64), nullable=False, unique=True, doc="SHA-256 of what stands in the calendar's address"),
+    Column("made", _Instant, nullable=False),
+)
+
+visits = Table(
+    "visits",
+    metadata,
+    Column("mark", String(64), primary_key=True, doc="hash of the browser's cookie"),
+    Column("identity", _Uuid, ForeignKey("identities.uuid"), nullable=False),
+    Column("created", _Instant, nullable=False),
+    Column("expires", _Instant, nullable=False),
+    Index(None, "identity"),
+    Index(None, "expires"),
 )

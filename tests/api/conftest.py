@@ -16,6 +16,7 @@ from falcon import testing
 
 from ebhpc.api import create_app
 from ebhpc.api.accounts import HASHER
+from ebhpc.api.broker import Broker
 from ebhpc.config import Api, Config, Offers, PlatformConfig
 from ebhpc.model import Promise, kinds
 from ebhpc.model.registry import Kinds
@@ -77,6 +78,7 @@ class Site:
     config: Config
     owners: dict[str, str]
     papers: dict[str, Paper]
+    broker: Broker
     wsgi: testing.TestClient = field(init=False)
 
     def __post_init__(self) -> None:
@@ -162,6 +164,7 @@ def make_site(ready_database_url: str, tmp_path: Path) -> Iterator[Make]:
         platform: Mapping[str, Any] | None = None,
         plugins: Sequence[object] = (),
         promises: Sequence[Promise] = ("reservation",),
+        more: Mapping[str, Any] | None = None,
     ) -> Site:
         given = papers or (Paper("paper", NODES),)
         pm = load_plugins()
@@ -174,7 +177,8 @@ def make_site(ready_database_url: str, tmp_path: Path) -> Iterator[Make]:
             platforms[paper.name] = Platform(pm, configured, paper, promises=promises)
         for plugin in plugins:
             pm.register(plugin)
-        config = Config(api=Api(**(api or {})), offers=Offers(**(offers or {})))
+        config = Config(api=Api(**(api or {})), offers=Offers(**(offers or {})), **(more or {}))
+        parts: list[Broker] = []
         store = Store(ready_database_url)
         clock = Clock()
         app = create_app(
@@ -184,12 +188,14 @@ def make_site(ready_database_url: str, tmp_path: Path) -> Iterator[Make]:
             config=config,
             policies=Policies(pm),
             clock=clock,
+            made=parts.append,
         )
         owners = {}
         if not made:  # else it is another worker of the same broker
             ensure_platforms(store, platforms)
             owners = {name: _account(store, name, admin=name == "root") for name in ("ada", "bob", "root")}
-        site = Site(store, app, platforms, clock, config, owners, {paper.name: paper for paper in given})
+        by_name = {paper.name: paper for paper in given}
+        site = Site(store, app, platforms, clock, config, owners, by_name, parts[0])
         for paper in given:
             site.publish(paper.name)
         made.append(site)

@@ -112,3 +112,8 @@ def test_a_state_that_cannot_be_taken_in_is_told_in_the_log_and_the_next_one_is_
     assert "its newest state could not be taken in" in told.content.decode()
     monkeypatch.setattr(timelines, "decode_snapshot", whole)
     until_yes(site, 16)
+
+
+def test_due_offers_expire_when_somebody_books_but_not_at_each_booking(site):
+    worker = timelines.Timelines(site.store, {})
+    assert [now for now in (10.0, 10.2, 10.4, 10.6, 10.7) if worker.expires("paper", now)] == [10.0, 10.6]

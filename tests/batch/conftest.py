@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from ebhpc import batch
+from ebhpc.config import Network
 from ebhpc.model import (
     Allocation,
     DockerContainer,
@@ -43,7 +44,13 @@ class Site:
 
     def settings(self, **more: Any) -> batch.JobSettings:
         """Return settings by which jobs run as ourselves, unless ``more`` says otherwise."""
-        defaults: dict[str, Any] = {"root": self.root, "access": "own", "python": PYTHON, "grace": 2.0}
+        defaults: dict[str, Any] = {
+            "root": self.root,
+            "access": "own",
+            "python": PYTHON,
+            "grace": 2.0,
+            "private_networks": [Network("127.0.0.0/8")],
+        }
         return batch.JobSettings(**{**defaults, **more})
 
     def session(self, executable: Executable, *, duration: int = 600, firm: bool = False, **more: Any) -> Session:

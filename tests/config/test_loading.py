@@ -80,8 +80,8 @@ def test_a_wrong_override_names_where_it_came_from(tmp_path: Path) -> None:
         " postgresql://USER@HOST/NAME (it is not shown here)",
         "command line: api.bind: expected an address such as 127.0.0.1:8080 or unix:/path, got 'nowhere'",
         "command line: api.bnd: unknown setting; did you mean bind?",
-        "command line: nothing: unknown setting; expected one of accounts, api, database, driver, logging,"
-        " offers, platforms, platforms_dir, state",
+        "command line: nothing: unknown setting; expected one of accounts, api, audit, database, driver, issuers,"
+        " logging, offers, page, platforms, platforms_dir, policy, state",
         "command line: driver: interval must be shorter than lease, or leases run out between two looks",
     ]
 
@@ -239,5 +239,8 @@ def test_the_file_in_conf_is_the_default_and_shows_every_setting(home: dict[str,
             assert getattr(config, name) == getattr(default, name), name
         (platform,) = config.platforms
         for name in PlatformConfig.__struct_fields__:
-            if name != "source":
+            if name not in ("source", "settings"):
                 assert getattr(platform, name) == getattr(default.platforms[0], name), name
+        # A service fetches from public addresses only; who starts the default on their own machine is on it already
+        assert platform.settings == {}
+        assert default.platforms[0].settings == {"private_networks": ["127.0.0.0/8", "::1/128"]}

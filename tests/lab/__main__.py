@@ -6,9 +6,11 @@ import shutil
 import sys
 import time
 
-from tests.lab import cache, containers
+from tests.lab import cache, containers, identity_provider
 from tests.lab.htcondor.__main__ import build as build_htcondor
+from tests.lab.openstack.__main__ import build as build_openstack
 from tests.lab.slurm.__main__ import build as build_slurm
+from tests.lab.systemd.roots import build as build_systemd
 
 
 def main() -> int:
@@ -21,7 +23,7 @@ def main() -> int:
         print("usage: python -m tests.lab [--remove]", file=sys.stderr)
         return 2
     # Both are tried, so that one look tells all that is missing
-    return max(build_slurm(), build_htcondor(), _containers())
+    return max(build_slurm(), build_htcondor(), build_openstack(), build_systemd(), identity_provider.build(), _containers())
 
 
 def _containers() -> int:

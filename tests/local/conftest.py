@@ -48,6 +48,7 @@ class Workshop:
     def platform(self, **settings: Any) -> LocalPlatform:
         """Build a platform as the broker does."""
         settings.setdefault("grace", "2s")
+        settings.setdefault("private_networks", ["127.0.0.0/8"])
         built = ebhpc_platform(kind="local", name="here", settings=settings, state=self.place / "state")
         assert isinstance(built, LocalPlatform)
         return built

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ebhpc.config import Network
 from ebhpc.staging.fetching import FetchFailed, FetchRefused, Limits, fetch
 from ebhpc.staging.locations import LocationError, file_name, read_location
 from tests.local.webserver import WebServer, cut_off, endless, status
@@ -23,7 +24,10 @@ LIMITS = Limits(size=10_000, connect=5, total=5)
 def get(url: str, target: Path, **more: Any) -> int:
     """Fetch a URL."""
     roots = more.pop("roots", ())
-    return fetch(read_location(url, roots), target, roots=roots, limits=more.pop("limits", LIMITS), uuid="u", **more)
+    private = (Network("127.0.0.0/8"),)
+    location = read_location(url, roots, private=private)
+    limits = more.pop("limits", LIMITS)
+    return fetch(location, target, roots=roots, private=private, limits=limits, uuid="u", **more)
 
 
 def b64(algorithm: str, body: bytes = BODY) -> str:

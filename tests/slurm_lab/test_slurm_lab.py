@@ -14,9 +14,9 @@ import psutil
 import pytest
 
 from tests.lab import containers
+from tests.lab.daemons import until
+from tests.lab.ports import ports
 from tests.lab.slurm import Cluster, missing
-from tests.lab.slurm.daemons import until
-from tests.lab.slurm.ports import ports
 from tests.labs import require
 
 pytest_plugins = ["tests.lab.slurm.fixtures"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from ebhpc.model import MessageKind, Phase, message
@@ -142,6 +143,27 @@ def test_a_later_booking_sees_due_offers_expired_in_its_own_transaction(store):
 
     book(store, owner, offer(), fits=look, now=NOW + 20)
     assert seen[0].present == ()
+
+
+@pytest.mark.parametrize("expire", [True, False])
+def test_what_is_booked_together_has_due_offers_expire_where_it_is_time_for_that(store, expire):
+    owner = somebody(store)
+    old, _ = book(store, owner, offer(expires=int(NOW) + 10))
+    offers = [offer()]
+    seen = {name: msgspec.structs.replace(one, revision=1, expire=expire) for name, one in UNSEEN.items()}
+    booked = book_together(
+        store,
+        [(offerset(owner, offers), offers)],
+        seen,
+        lambda platform, changes: True,
+        never_asked,
+        now=NOW + 20,
+        most_outstanding=1,
+    )
+    # An offer that is due counts for nobody, expired or not
+    assert booked.outcomes == (Booked.DONE,)
+    assert phases(store, old.uuid) == [Phase.EXPIRED if expire else Phase.OFFERED]
+    assert len(booked.changes["tin"].gone) == (1 if expire else 0)
 
 
 def test_rejecting_one_offer_leaves_its_siblings(store):

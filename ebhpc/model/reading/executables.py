@@ -1,4 +1,4 @@
-"""What the executables of the standard must say to be run."""
+"""What executables must say to be run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
+from ebhpc.model.batch_script import BatchScript
 from ebhpc.model.elements import (
     DockerContainer,
     DockerImage,
@@ -18,15 +19,17 @@ from ebhpc.model.elements import (
     SingularityContainer,
 )
 from ebhpc.model.messages import MessageKind
+from ebhpc.model.reading.batch_script import read_batch_script
+from ebhpc.model.reading.environment import check_environment
 from ebhpc.model.reading.findings import Findings
-from ebhpc.model.structure import pointer
+from ebhpc.model.reading.reserved_time import read_reserved_time
+from ebhpc.model.reserved_time import ReservedTime
 
 PROTOCOLS = ("TCP", "UDP", "HTTP", "HTTPS")
 """What a published port may speak; all but UDP are TCP to the network."""
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,63}")
-_VARIABLE = re.compile(r"[^=\x00-\x20\x7f]+")
 
 _LONGEST_LOCATION = 512
 # The grammar of image references, as the OCI distribution project's `reference` package has it.
@@ -45,6 +48,10 @@ def read_executable(executable: Executable, findings: Findings) -> Executable:
     """Return the executable with its defaults filled in; what is wrong goes to ``findings``."""
     if isinstance(executable, DockerContainer):
         return _read_container(executable, findings)
+    if isinstance(executable, BatchScript):
+        return read_batch_script(executable, findings)
+    if isinstance(executable, ReservedTime):
+        return read_reserved_time(executable, findings)
     if isinstance(executable, JupyterNotebook | SingularityContainer):
         if executable.location is None:
             what = "notebook" if isinstance(executable, JupyterNotebook) else "container image"
@@ -60,7 +67,7 @@ def _read_container(container: DockerContainer, findings: Findings) -> DockerCon
             findings.text(argument, f"/executable/command/{place}")
     if container.entrypoint is not None:
         findings.line(container.entrypoint, "/executable/entrypoint", "a program")
-    _check_environment(container.environment or {}, findings)
+    check_environment(container.environment or {}, findings)
     return replace(
         container,
         image=_read_image(container.image, findings),
@@ -95,17 +102,6 @@ def _check_location(location: str, digest: str | None, path: str, findings: Find
         findings.invalid(path, location, "an image reference such as registry.example.org/group/image:tag")
     elif match["digest"] and digest and match["digest"] != digest:
         findings.invalid(path, location, f"the digest that /executable/image/digest has, {digest}")
-
-
-def _check_environment(environment: dict[str, str], findings: Findings) -> None:
-    path = "/executable/environment"
-    if not findings.few(environment, path):
-        return
-    for name, value in environment.items():
-        if len(name) > findings.limits.text or not _VARIABLE.fullmatch(name):
-            findings.invalid(path, name, "names without =, spaces and control characters, not empty")
-        else:
-            findings.text(value, pointer(path, name))
 
 
 def _read_network(network: DockerNetwork | None, findings: Findings) -> DockerNetwork | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,9 +26,9 @@ NEARLY = 1e-6
 def shares_of_nodes(amounts: Amounts, known: Inventory) -> Floats:
     """Return what part of each node a share is: of that which it takes most of. Shape ``(nodes,)``; 1 at most."""
     wanted = np.array(amounts, dtype=float)[:, np.newaxis]
-    parts = np.divide(wanted, known.capacities, out=np.ones_like(known.capacities, dtype=float), where=wanted > 0)
-    parts[wanted[:, 0] <= 0] = 0.0
-    found: Floats = np.minimum(np.nan_to_num(parts, posinf=1.0).max(axis=0), 1.0)
+    # Of what a node has not it cannot give a part: such nodes are never chosen
+    parts = np.where(wanted > 0, wanted / np.maximum(known.capacities, 1), 0.0)
+    found: Floats = np.minimum(parts.max(axis=0), 1.0)
     return found
 
 
@@ -71,15 +71,24 @@ class Promises(NamedTuple):
     nodes: Floats
 
 
-def promises_of(timeline: Timeline, since: int, until: int) -> Promises:
-    """Return the bookings that touch [``since``, ``until``)."""
+def promises_of(timeline: Timeline, beside: Iterable[Window], since: int, until: int) -> Promises:
+    """Return what of bookings, and of windows ``beside`` them, touches [``since``, ``until``)."""
     known = timeline.inventory
-    kept = [each for each in timeline.bookings() if each.start < until and each.end > since and each.node in known.index]
+    kept: list[tuple[int, int, Allocation | Booking]] = [
+        (each.start, each.end, each) for each in timeline.bookings() if each.start < until and each.end > since
+    ]
+    kept += [
+        (window.start, window.end, share)
+        for window in beside
+        if window.start < until and window.end > since
+        for share in window.allocations
+    ]
+    kept = [each for each in kept if each[2].node in known.index]
     return Promises(
-        np.array([known.index[each.node] for each in kept], dtype=np.int64),
-        np.array([each.start for each in kept], dtype=np.int64),
-        np.array([min(each.end, FOREVER) for each in kept], dtype=np.int64),
-        np.array([share_of_node(each, known) for each in kept], dtype=float),
+        np.array([known.index[share.node] for _, _, share in kept], dtype=np.int64),
+        np.array([start for start, _, _ in kept], dtype=np.int64),
+        np.array([min(end, FOREVER) for _, end, _ in kept], dtype=np.int64),
+        np.array([share_of_node(share, known) for _, _, share in kept], dtype=float),
     )
 
 
@@ -96,22 +105,14 @@ def level(promises: Promises, members: NDArray[np.bool_]) -> tuple[Integers, Flo
 
 def above(instants: Integers, levels: Floats, most: float) -> list[Interval]:
     """Return when more than ``most`` is promised."""
+    if not len(instants):
+        return []
     ends = [*instants.tolist()[1:], FOREVER]
     return joined(
         Interval(start, end)
         for start, end, there in zip(instants.tolist(), ends, levels.tolist(), strict=True)
         if there > most + NEARLY
     )
-
-
-def most_between(instants: Integers, levels: Floats, start: int, end: int) -> float:
-    """Return the most that is promised at any instant of [``start``, ``end``)."""
-    first = max(int(instants.searchsorted(start, "right")) - 1, 0)
-    last = int(instants.searchsorted(end, "left"))
-    inside = levels[first:last]
-    if not len(inside) or instants[first] >= end:
-        return 0.0
-    return max(float(inside.max()), 0.0)
 
 
 def used_in(week: Interval, has: Sequence[Span]) -> float:
@@ -122,8 +123,3 @@ def used_in(week: Interval, has: Sequence[Span]) -> float:
         key = each.together or f"#{number}"
         sums[key] = max(sums.get(key, 0.0), amount)
     return sum(sums.values())
-
-
-def partitions_with(members: Mapping[str, NDArray[np.bool_]], places: Sequence[int]) -> list[str]:
-    """Return the partitions that have one of the nodes."""
-    return [name for name, those in members.items() if those[list(places)].any()]

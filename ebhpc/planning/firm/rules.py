@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import fields
 
 from ebhpc.config.firm_time import FirmRules, FirmTime, GroupRules
+from ebhpc.model.sessions import Window
 from ebhpc.planning.timeline import Timeline
 
 HOUR = 3600
@@ -28,7 +29,10 @@ class Span(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Site(Struct, frozen=True, kw_only=True):
-    """A platform, its rules for the user who asks, what is promised there, and what the user has already."""
+    """A platform, its rules for the user who asks, what is promised there, and what the user has already.
+
+    ``beside`` are windows that are promised, too, and that the timeline does not have yet.
+    """
 
     platform: str
     rules: FirmRules
@@ -36,6 +40,7 @@ class Site(Struct, frozen=True, kw_only=True):
     timeline: Timeline
     now: int
     has: tuple[Span, ...] = ()
+    beside: tuple[Window, ...] = ()
     prefer_cheap: bool = True
 
 

@@ -195,15 +195,15 @@ def put(profile: Profile, job: Place, runs: Floats, uniform: Floats | None) -> F
 
 def _keeps(profile: Profile, job: Place, first: Integers, placed: Bools) -> Bools:
     """Return in which samples the scheduler keeps free what a job will take from the instant ``first`` on."""
-    now = placed & (first == 0)
+    now: Bools = placed & (first == 0)
     if profile.reach > 1:
-        return now | (placed & (first < profile.reach) & job.reserved)
+        return np.logical_or(now, placed & (first < profile.reach) & job.reserved)
     if profile.heads is None:
         return now
     before = profile.heads.get(job.head_of, np.zeros(len(now), dtype=bool))
     head = placed & ~now & ~before
     profile.heads[job.head_of] = before | head
-    return now | head
+    return np.logical_or(now, head)
 
 
 def _first(profile: Profile, job: Place) -> tuple[Integers, Floats]:

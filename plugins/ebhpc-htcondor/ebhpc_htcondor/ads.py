@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from ebhpc.model import SCRATCH
 from ebhpc_htcondor import records
-from ebhpc_htcondor.names import device_of, node_name, plain_word
+from ebhpc_htcondor.names import SERVICES, device_of, node_name, plain_word
 
 
 class Ad(Protocol):
@@ -42,7 +42,7 @@ SLOT = (
         "RemoteOwner",
     ),
     *("Draining", "AcceptedWhileDraining", "HasContainer", "OpSysAndVer", "Arch", "MyCurrentTime", "Start"),
-    *("EbhpcReservedFor", "EbhpcCheckedAt"),
+    *("EbhpcReservedFor", "EbhpcCheckedAt", "EbhpcKeeps"),
 )
 """The attributes of a slot that are asked for, beside those of the pool's own resources and GPUs."""
 
@@ -53,6 +53,7 @@ JOB = (
     *("AllowedExecuteDuration", "AllowedJobDuration", "RemoteHost", "LastRemoteHost", "ConcurrencyLimits"),
     *("HoldReasonCode", "HoldReasonSubCode", "HoldReason", "LastRejMatchReason", "RemoveReason"),
     *("ExitCode", "ExitBySignal", "ExitSignal", "CompletionDate", "AutoClusterId", "RequireGPUs"),
+    *(f"{name}_HostPort" for name in SERVICES),
 )
 """The attributes of a job that are asked for; Requirements are asked for once for each kind of waiting job."""
 
@@ -113,6 +114,7 @@ def slot(ad: Ad, own: Sequence[str] = (), features: Iterable[str] = ()) -> recor
         shares=tuple(_shares(ad, own, partitionable=partitionable, cores=cores, memory=memory, devices=devices)),
         entered=_count(ad, "EnteredCurrentState"),
         kept=tuple(one for one in kept if isinstance(one, str)) if isinstance(kept, list) else (),
+        keeps=tuple(word if word == "GPUs" else device_of(word) for word in _text(ad, "EbhpcKeeps").split()),
         checked=checked if isinstance(checked, int) else None,
         containers=ad.get("HasContainer") is True,
         clock=clock if isinstance(clock, int) else None,
@@ -221,6 +223,7 @@ def job(ad: Ad, schedd: str, own: Sequence[str] = (), limits: Sequence[str] = ()
         exit_signal=_number(get("ExitSignal")) if signalled else None,
         licences=limits_of(_text(ad, "ConcurrencyLimits")),
         suspended=get("JobStatus") == 7,
+        ports={name: port for name in SERVICES if (port := _count(ad, f"{name}_HostPort")) and port < 65536},
     )
 
 

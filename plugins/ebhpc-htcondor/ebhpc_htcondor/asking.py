@@ -233,9 +233,20 @@ class Pool:
         """Return the slots with what their machines keep."""
         return self.worker.ask(tuple[records.Slot, ...], "kept", slots=self._settings.slots)
 
-    def submit(self, description: str, user: str) -> int:
-        """Submit a job as a user; return its number."""
-        return self._as(user, records.Submitted, "submit", description=description).cluster
+    def submit(self, description: str, user: str, *, spool: bool = False) -> int:
+        """Submit a job as a user, and with ``spool`` send its files to the schedd; return its number."""
+        within = float(self._settings.fetch_within if spool else self._settings.answer_within)
+        return self._as(
+            user, records.Submitted, "submit", within, alone=spool, description=description, spool=spool
+        ).cluster
+
+    def retrieve(self, jobs: Sequence[str], user: str, directory: Path) -> None:
+        """Fetch the files of a user's jobs that have ended from the schedd; nothing is written outside ``directory``.
+
+        Their places stand in the jobs' ads, which are the user's to change: the process that fetches is confined.
+        """
+        within = float(self._settings.fetch_within)
+        self._as(user, int, "retrieve", within, alone=True, jobs=tuple(jobs), directory=str(directory))
 
     def remove(self, jobs: Sequence[str], user: str, reason: str) -> int:
         """Remove a user's jobs; it is no error that one has gone already."""
@@ -245,20 +256,38 @@ class Pool:
         """End what was started."""
         self.worker.close()
 
-    def _as(self, user: str, wanted: type[T], question: str, **arguments: Any) -> T:
+    def _as(
+        self,
+        user: str,
+        wanted: type[T],
+        question: str,
+        within: float | None = None,
+        *,
+        alone: bool = False,
+        **arguments: Any,
+    ) -> T:
+        """Ask as a user; ``alone``: in a process of its own in any case, since it takes long, or does nothing else."""
+        seconds = float(self._settings.answer_within) if within is None else within
         if self._settings.run_as == "self":
-            return self.worker.ask(wanted, question, **arguments)
+            if not alone:
+                return self.worker.ask(wanted, question, **arguments)
+            return self._once(environment(self._settings), seconds, wanted, question, **arguments)
         token = self._token(user)
         # HTCondor remembers who a process is: somebody else needs another process
         with tempfile.TemporaryDirectory(prefix="ebhpc-token-") as folder:
             file = Path(folder) / "token"
             file.touch(mode=0o600)
             file.write_text(f"{token}\n", encoding="ascii")
-            once = Worker(environment(self._settings, Path(folder)), within=float(self._settings.answer_within))
-            try:
-                return once.ask(wanted, question, **arguments)
-            finally:
-                once.close()
+            return self._once(environment(self._settings, Path(folder)), seconds, wanted, question, **arguments)
+
+    def _once(
+        self, surroundings: Mapping[str, str], within: float, wanted: type[T], question: str, **arguments: Any
+    ) -> T:
+        once = Worker(surroundings, within=within)
+        try:
+            return once.ask(wanted, question, **arguments)
+        finally:
+            once.close()
 
     def _token(self, user: str) -> str:
         words = [word.replace("{user}", user) for word in self._settings.token_command]

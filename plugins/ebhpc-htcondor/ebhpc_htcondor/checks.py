@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from ebhpc import batch
 from ebhpc.model import Finding, Level
 from ebhpc.plugins import SessionFailed
-from ebhpc_htcondor import records
+from ebhpc_htcondor import carrying, confining, records
 from ebhpc_htcondor.asking import NotPermitted, PoolFault
 from ebhpc_htcondor.identities import mapped
 from ebhpc_htcondor.names import string
 from ebhpc_htcondor.settings import Mapped
-from ebhpc_htcondor.states import ENDED, HELD
-from ebhpc_htcondor.submission import KIB
+from ebhpc_htcondor.states import ENDED, HELD, SPOOLING
+from ebhpc_htcondor.submission import KIB, SCRIPT
 from ebhpc_htcondor.submitting import write_script
 
 if TYPE_CHECKING:
@@ -55,9 +55,19 @@ def findings(platform: HTCondorPlatform) -> Iterator[Finding]:
     except SessionFailed as error:
         yield _finding("ERROR", "identities", str(error), "give the user's number as uid")
         return
-    yield from batch.check(platform.settings.jobs, account)
+    if platform.settings.files == "transfer":
+        account = batch.unix_account(None)
+        yield _landlock()
+    yield from batch.check(carrying.jobs(platform.settings), account)
     if daemons.schedd:
         yield from _probe(platform, who, account)
+
+
+def _landlock() -> Finding:
+    if confining.version():
+        return _finding("INFO", "files", "HTCondor carries files, and fetching them is confined (Landlock)")
+    text = "this host's kernel has no Landlock: what HTCondor carries cannot be fetched"
+    return _finding("ERROR", "files", text, "use files: shared, or a kernel of Linux 5.13 or newer with Landlock")
 
 
 def _finding(level: Level, subject: str, text: str, advice: str = "") -> Finding:
@@ -175,38 +185,60 @@ def _probe(platform: HTCondorPlatform, who: Mapped, account: batch.Account) -> I
     said = ""
     try:
         directory = batch.probe_directory(settings.jobs, token)
-        script = batch.probe_script(settings.jobs, account, token)
+        script = batch.probe_script(carrying.jobs(settings), account, token)
         write_script(directory, script)
-        number = platform.pool.submit(_probe_description(platform, directory), who.user)
+        carried = settings.files == "transfer"
+        number = platform.pool.submit(_probe_description(platform, directory), who.user, spool=carried)
     except (PoolFault, OSError, batch.AccessFailed) as error:
         advice = f"see run_as ({settings.run_as}), and token_command"
         yield _finding("ERROR", "jobs", f"a test job as {who.user} cannot be submitted: {error}", advice)
         return
     job = _ended(platform, number)
+    if carried and job is not None and job.status in ENDED:
+        try:
+            platform.pool.retrieve([job.id], who.user, directory.path)
+        except PoolFault as error:
+            yield _finding("ERROR", "files", f"the test job's files cannot be fetched: {error}")
     if job is not None and job.status not in ENDED:
         platform.pool.remove([job.id], who.user, "the test of the execution broker is over")
         why = job.hold_reason or job.reject_reason or "no machine took it"
         level: Level = "ERROR" if job.status == HELD else "WARN"
         yield _finding(level, "jobs", f"the test job has not ended after {WAIT:.0f} s: {why}")
     else:
-        said = directory.log.read_text("utf-8", "replace") if directory.log.exists() else ""
+        log = directory.path / directory.log.name if carried else directory.log
+        said = log.read_text("utf-8", "replace") if log.exists() else ""
         yield _finding("INFO", "jobs", f"a job as {who.user} has run")
         skew = batch.clock_skew(said, begun, platform.clock())
         if skew is not None:
             yield skew
-    yield from batch.probe_findings(said, settings.jobs, token)
+    for found in batch.probe_findings(said, settings.jobs, token):
+        # Where HTCondor carries the files, no machine has to see that directory
+        if not (carried and found.subject == "nodes.root"):
+            yield found
 
 
 def _probe_description(platform: HTCondorPlatform, directory: batch.SessionDirectory) -> str:
-    lines = {
-        "universe": "vanilla",
+    files = {
         "executable": "/bin/sh",
-        "arguments": f'"{directory.path / "job.sh"}"',
+        "arguments": f'"{directory.path / SCRIPT}"',
         "transfer_executable": "False",
         "should_transfer_files": "NO",
         "initialdir": "/",
         "output": str(directory.log),
         "error": str(directory.log),
+    }
+    if platform.settings.files == "transfer":
+        files = {
+            **carrying.common(directory),
+            "executable": str(directory.path / SCRIPT),
+            "transfer_executable": "True",
+            "transfer_output_files": '""',
+            "output": directory.log.name,
+            "error": directory.log.name,
+        }
+    lines = {
+        "universe": "vanilla",
+        **files,
         "request_cpus": "1",
         "request_memory": "256",
         "request_disk": str(KIB),
@@ -226,6 +258,7 @@ def _ended(platform: HTCondorPlatform, number: int) -> records.Job | None:
     while True:
         jobs = platform.pool.worker.ask(tuple[records.Job, ...], "jobs", prefix=f"{platform.settings.prefix}-check")
         job = next((one for one in jobs if one.cluster == number), None)
-        if job is None or job.status in (*ENDED, HELD) or time.monotonic() > deadline:
+        stays = job is not None and job.status == HELD and job.hold_code != SPOOLING
+        if job is None or stays or job.status in ENDED or time.monotonic() > deadline:
             return job
         time.sleep(0.5)

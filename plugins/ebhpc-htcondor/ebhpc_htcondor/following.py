@@ -7,13 +7,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ebhpc.batch import Native, observation, read_report, session_directory
+from msgspec.structs import replace
+
+from ebhpc.batch import Native, Report, observation, read_report, session_directory
+from ebhpc.batch.reports import Port
 from ebhpc.model import Message, MessageKind, Observation, Session, message
 from ebhpc_htcondor import records
 from ebhpc_htcondor.asking import Pool
-from ebhpc_htcondor.names import slot_of
+from ebhpc_htcondor.carrying import Bringer
+from ebhpc_htcondor.names import SERVICES, slot_of
 from ebhpc_htcondor.settings import HTCondorSettings
 from ebhpc_htcondor.states import COMPLETED, ENDED, HELD, IDLE, LIVE, REMOVED, hold, state
+from ebhpc_htcondor.universe import TIME_IS_OVER, is_run_by_pool, ports
 
 _DAY = 86400
 
@@ -120,6 +125,30 @@ def reject(text: str) -> str:
 GONE = Native(state="GONE")
 
 
+def of_container(session: Session, job: records.Job, said: Native) -> Native:
+    """Return what is said of a container of the pool's, which no runner of ours ends: a service has had its time."""
+    over = job.status == HELD and (job.hold_code in (46, 47) or (job.hold_code, job.hold_subcode) == (3, TIME_IS_OVER))
+    if not over:
+        return said
+    if not ports(session.executable):
+        words = message(MessageKind.TIME_LIMIT, "The job was ended because the session's time is over.", level="ERROR")
+        return replace(said, messages=(words,))
+    words = message(MessageKind.TIME_LIMIT, "The session's time is over; its service was ended.", level="INFO")
+    return replace(said, state="SUCCEEDED", exit_code=None, messages=(words,))
+
+
+def ports_report(session: Session, job: records.Job) -> Report | None:
+    """Return how the ports of a container of the pool's are reached: as the machine says, else by their own numbers."""
+    if job.executing is None or job.status not in LIVE:
+        return None
+    inner = ports(session.executable)
+    return Report(
+        node=slot_of(job.slot),
+        started=float(job.executing),
+        ports=tuple(Port(port, job.ports.get(name, port)) for name, port in zip(SERVICES, inner, strict=False)),
+    )
+
+
 class Follower:
     """Follows our jobs by one question for all of them, no more often than the settings' ``look``."""
 
@@ -129,11 +158,13 @@ class Follower:
         pool: Pool,
         clock: Callable[[], float],
         monotonic: Callable[[], float] = time.monotonic,
+        bringer: Bringer | None = None,
     ) -> None:
         self._settings = settings
         self._pool = pool
         self._clock = clock
         self._monotonic = monotonic
+        self._bringer = bringer
         self._lock = threading.Lock()
         self._looked: float | None = None
         self._fresh = False
@@ -166,6 +197,7 @@ class Follower:
                 self._looked, self._fresh = now, True
             found = by_session(self._jobs, users, prefix)
             self._account_for([session for session in sessions if session.uuid not in found], users)
+            queued = frozenset(found)
             found = {**self._ended, **found}
             self._with_slots = frozenset(uuid for uuid, job in found.items() if job.status in LIVE)
         for session in sessions:
@@ -173,8 +205,13 @@ class Follower:
             said = GONE if job is None else native(job, self._clock(), negotiator=self.negotiator)
             if said is None:
                 continue
+            if job is not None and job.status == COMPLETED and self._bringer is not None:
+                said = self._bringer.bring(session, job, queued=session.uuid in queued) or said
             directory = session_directory(self._settings.jobs.root, session.uuid)
-            yield observation(session, said, read_report(directory), self._settings.jobs)
+            report = read_report(directory)
+            if job is not None and is_run_by_pool(session.executable, self._settings):
+                said, report = of_container(session, job, said), ports_report(session, job)
+            yield observation(session, said, report, self._settings.jobs)
 
     def _account_for(self, sessions: Sequence[Session], users: Mapping[str, str | None]) -> None:
         """Ask the history, at each look once, what became of jobs that have left the queue."""

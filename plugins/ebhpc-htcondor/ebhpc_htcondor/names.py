@@ -9,6 +9,10 @@ _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,99}")
 _RESOURCE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 
 
+SERVICES = tuple(f"ebhpc{at}" for at in range(8))
+"""What the ports of a container are called, in their order."""
+
+
 def plain_word(text: str) -> bool:
     """Whether a text is a word that may stand in expressions: letters, digits and ``_.:+-``."""
     return _PLAIN.fullmatch(text) is not None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from msgspec.structs import replace
 
@@ -31,7 +31,7 @@ from ebhpc.model import (
 )
 from ebhpc.planning import Snapshot
 from ebhpc.plugins import SessionFailed
-from ebhpc_htcondor import checks
+from ebhpc_htcondor import carrying, checks
 from ebhpc_htcondor.asking import Pool
 from ebhpc_htcondor.following import Follower
 from ebhpc_htcondor.identities import mapped
@@ -64,7 +64,8 @@ class HTCondorPlatform:
         self.clock = clock
         self.site = Site(platform=name, prefix=settings.prefix, licences=settings.licences)
         self.jobs = Jobs(settings, pool, clock)
-        self.follower = Follower(settings, pool, clock)
+        self.bringer = carrying.Bringer(settings, pool, clock) if settings.files == "transfer" else None
+        self.follower = Follower(settings, pool, clock, bringer=self.bringer)
         self.reservations = Reservations(settings, pool, clock)
         self._ended_until: int | None = None
         self._told: frozenset[tuple[str, str]] = frozenset()
@@ -85,6 +86,8 @@ class HTCondorPlatform:
         options = self.settings.jobs.runtime.device_options
         devices = [kind for kind in request.demand.least.devices if kind.partition(":")[0] in options]
         able = batch.abilities(self.settings.jobs, devices=devices, computes=(SimpleCompute, ClusterCompute))
+        if self.settings.files == "transfer":
+            able = replace(able, data_schemes=self.settings.native_urls)
         return [*batch.refusals(request, able), *refusals(request, self.settings)]
 
     @hookimpl
@@ -122,7 +125,15 @@ class HTCondorPlatform:
 
     @hookimpl
     def ebhpc_prepare(self, session: Session) -> Prepared | None:
-        return batch.prepare(session, self.settings.jobs, self.account(self._who(session)))
+        who = self._who(session)
+        if self.settings.files == "shared":
+            return batch.prepare(session, self.settings.jobs, self.account(who))
+        return self.prepared_to_carry(session)
+
+    def prepared_to_carry(self, session: Session, **more: Any) -> Prepared:
+        """Prepare a session whose directory no machine sees: it is the broker's alone. ``more`` as `batch.prepare`."""
+        jobs = carrying.own(self.settings.jobs)
+        return batch.prepare(session, jobs, batch.unix_account(None), data_schemes=self.settings.native_urls, **more)
 
     @hookimpl
     def ebhpc_submit(self, session: Session) -> str:
@@ -152,7 +163,7 @@ class HTCondorPlatform:
     @hookimpl
     def ebhpc_cleanup(self, session: Session) -> None:
         self.jobs.clear(session, self._known(session))
-        batch.cleanup(session, self.settings.jobs)
+        batch.cleanup(session, carrying.jobs(self.settings))
 
     # --- results ---------------------------------------------------------------------------------------------
 
@@ -166,7 +177,7 @@ class HTCondorPlatform:
 
     @hookimpl
     def ebhpc_forget(self, session: Session) -> None:
-        batch.forget(session, self.settings.jobs)
+        batch.forget(session, carrying.jobs(self.settings))
 
     # --- who -------------------------------------------------------------------------------------------------
 

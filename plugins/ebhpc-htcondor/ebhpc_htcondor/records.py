@@ -44,6 +44,9 @@ class Slot(Struct, frozen=True, kw_only=True, gc=False):
     kept: tuple[str, ...] = ()
     """Whom the machine keeps something for, as its own attributes say: ``UUID user``."""
 
+    keeps: tuple[str, ...] = ()
+    """Of which devices the machine keeps some, as ``GPUs`` and, in lower case, resources of the pool's own."""
+
     checked: int | None = None
     """When the machine last looked what is kept on it."""
 
@@ -87,6 +90,8 @@ class Job(Struct, frozen=True, kw_only=True, gc=False):
     licences: dict[str, int] = field(default_factory=dict)
     partition: str = ""
     suspended: bool = False
+    ports: dict[str, int] = field(default_factory=dict)
+    """Ports of the machine that lead to a container's, by the names of its services."""
 
     @property
     def id(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ebhpc.batch import refusal
 from ebhpc.model import SCRATCH, ClusterCompute, Message, MessageKind, Request, asked_at
+from ebhpc_htcondor import carrying, universe
 from ebhpc_htcondor.names import plain_word, resource_name
 from ebhpc_htcondor.settings import HTCondorSettings
 from ebhpc_htcondor.snapshot import POOL
@@ -35,6 +36,10 @@ def refusals(request: Request, settings: HTCondorSettings) -> Iterator[Message]:
             yield refusal(
                 _KIND, "/compute/licences", "This platform has not {count} of {name}.", count=count, name=name
             )
+    if settings.files == "transfer":
+        yield from carrying.refusals(request, settings)
+    if settings.containers == "universe":
+        yield from universe.refusals(request, settings)
     for kind in demand.least.devices:
         base, colon, model = kind.partition(":")
         known = plain_word(model) if base == "gpu" and colon else kind == SCRATCH or resource_name(kind)

@@ -12,6 +12,7 @@ import fcntl
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from ebhpc.model import Allocation, Message, MessageKind, Session, message
+from ebhpc.model import SCRATCH, Allocation, Message, MessageKind, Session, message
 from ebhpc.plugins import SessionFailed
 from ebhpc_htcondor import records
 from ebhpc_htcondor.asking import NotReached, Pool
@@ -74,7 +75,10 @@ class Reservations:
             made=self._clock(),
         )
         with self._ledger() as ledger:
-            kept = ledger.setdefault(session.uuid, kept)
+            present = ledger.get(session.uuid)
+            if present is None or present.share.node != share.node:  # a machine that was lost gave its place to another
+                ledger[session.uuid] = kept
+            kept = ledger[session.uuid]
         try:
             self._confirmed(kept)
         except SessionFailed:
@@ -127,6 +131,10 @@ class Reservations:
             if slot is None:
                 raise SessionFailed(_failed("{node} is no longer in the pool.", node=kept.share.node))
             if mark in slot.kept:
+                missing = sorted(set(map(resource_of, counted(kept.share))) - set(slot.keeps))
+                if missing:
+                    text = "{node} does not keep {what} for a time."
+                    raise SessionFailed(_failed(text, node=slot.name, what=", ".join(missing)))
                 break
             waited = self._clock() - kept.made
             if time.monotonic() > deadline:
@@ -142,13 +150,16 @@ class Reservations:
         jobs = {job.slot: job for job in self._pool.look(None).jobs if job.status in LIVE}
         others = 0
         memory = 0
+        devices: Counter[str] = Counter(counted(kept.share))
         for share in slot.shares:
             job = jobs.get(share.name)
             until = ends(job) if job is not None else None
             if share.claimed and (job is None or job.session != kept.session) and (until is None or until > kept.start):
                 others += share.cores
                 memory += share.memory
-        if others + kept.share.cores > slot.cores or memory + kept.share.memory > slot.memory:
+                devices.update(share.devices)
+        short = any(devices[kind] > slot.devices.get(kind, 0) for kind in counted(kept.share))
+        if short or others + kept.share.cores > slot.cores or memory + kept.share.memory > slot.memory:
             text = "{node} has jobs that will not have ended at the start."
             raise SessionFailed(_failed(text, node=slot.name))
 
@@ -194,15 +205,29 @@ class Reservations:
 def attributes(kept: Sequence[Kept]) -> str:
     """Return what a machine shall say of what is kept on it, as attributes of its slots."""
     owed = [one for one in kept if not one.begun]
+    kinds = {"gpu": resource_of("gpu"), **{kind: resource_of(kind) for one in kept for kind in counted(one.share)}}
     lines = {
         "ReservedFor": "{" + ", ".join(string(f"{one.session} {one.user}") for one in kept) + "}",
         "ReservedFrom": min((one.start for one in owed), default=max(one.end for one in kept)),
         "ReservedUntil": max((one.end for one in owed), default=0),
         "ReservedCpus": most(owed, lambda one: one.share.cores),
         "ReservedMemory": most(owed, lambda one: one.share.memory),
-        "ReservedGPUs": most(owed, lambda one: one.share.devices.get("gpu", 0)),
+        **{
+            f"Reserved{name}": most(owed, lambda one, kind=kind: one.share.devices.get(kind, 0))  # type: ignore[misc]
+            for kind, name in kinds.items()
+        },
     }
     return "".join(f"{name} = {value}\n" for name, value in lines.items())
+
+
+def counted(share: Allocation) -> dict[str, int]:
+    """Return the devices of a share that a machine counts: not their models, and not scratch space."""
+    return {kind: count for kind, count in share.devices.items() if count and kind != SCRATCH and ":" not in kind}
+
+
+def resource_of(kind: str) -> str:
+    """Return the name of a device's type as a part of an attribute's, in which case tells nothing."""
+    return "GPUs" if kind == "gpu" else kind
 
 
 def most(kept: Sequence[Kept], amount: Callable[[Kept], int]) -> int:

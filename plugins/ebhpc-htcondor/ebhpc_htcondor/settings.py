@@ -23,6 +23,8 @@ SubmitName = Annotated[
     str, Meta(pattern=r"\A\+?[A-Za-z_][A-Za-z0-9_]{0,99}\Z", description="a submit command, or + and an attribute")
 ]
 
+Scheme = Annotated[str, Meta(pattern=r"\A[a-z][a-z0-9]{0,15}\Z", description="the scheme of a URL")]
+
 Prefix = Annotated[
     str, Meta(pattern=r"\A[a-z][a-z0-9]{0,15}\Z", description="1 to 16 lower-case letters and digits, a letter first")
 ]
@@ -76,6 +78,18 @@ class HTCondorSettings(Struct, frozen=True, kw_only=True):
 
     others: Literal["refuse", "same-name"] = "refuse"
     """What of users who are not among ``identities``: none of their requests is taken, or their name is their own."""
+
+    files: Literal["shared", "transfer"] = "shared"
+    """How jobs get their files: from ``jobs.root``, which the machines see too, or carried by HTCondor."""
+
+    containers: Literal["job", "universe"] = "job"
+    """Who runs Docker containers: the job, by ``jobs.runtime``, or HTCondor (its container universe)."""
+
+    native_urls: tuple[Scheme, ...] = ("http", "https")
+    """With ``files: transfer``, the schemes of URLs that HTCondor's own plugins fetch, as ``s3``."""
+
+    fetch_within: Duration = Duration(3600)
+    """How long fetching one job's files from the schedd may take."""
 
     group: Word | None = None
     """The accounting group of jobs whose user has none of his own here."""
@@ -134,5 +148,9 @@ class HTCondorSettings(Struct, frozen=True, kw_only=True):
             raise ValueError("token_command must have {user} among its words, or run_as be self")
         if self.run_as == "self" and self.jobs.access != "own":
             raise ValueError("run_as: self needs jobs.access: own, since all jobs are the broker's account's")
+        if self.files == "transfer" and self.jobs.staging != "job":
+            raise ValueError("files: transfer needs jobs.staging: job, since nothing lies where the machines see it")
+        if self.containers == "universe" and self.files != "transfer":
+            raise ValueError("containers: universe needs files: transfer, by which results come back")
         if self.start_expression and self.reservations is None:
             raise ValueError("start_expression needs reservations: the directory that the pool's machines read")

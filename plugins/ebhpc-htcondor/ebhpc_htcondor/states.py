@@ -36,6 +36,9 @@ STATES: dict[int, State] = {
 LIVE = frozenset({RUNNING, TRANSFERRING, SUSPENDED})
 ENDED = frozenset({REMOVED, COMPLETED})
 
+SPOOLING = 16
+"""HoldReasonCode of a job whose files are being sent to the schedd."""
+
 
 class Hold(Struct, frozen=True):
     """Why a job is held, in words for its user.

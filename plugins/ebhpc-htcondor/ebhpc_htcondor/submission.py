@@ -10,6 +10,7 @@ from ebhpc.batch import SessionDirectory
 from ebhpc.model import SCRATCH, Session
 from ebhpc_htcondor.names import plain_word, resource_name, string
 from ebhpc_htcondor.settings import HTCondorSettings, Mapped
+from ebhpc_htcondor.universe import is_run_by_pool
 
 SCRIPT = "job.sh"
 """The job's script in the session's directory."""
@@ -29,21 +30,15 @@ def description(
     directory: SessionDirectory,
     *,
     now: float,
+    files: Mapping[str, str] | None = None,
 ) -> str:
-    """Return the submit description of a session's job.
+    """Return the submit description of a session's job; ``files``: lines in place of those for a shared directory.
 
     Raises:
         ValueError: something of the request cannot be said to HTCondor; the platform should have refused it.
     """
     lines = {
-        "universe": "vanilla",
-        "executable": "/bin/sh",
-        "arguments": f'"{directory.path / SCRIPT}"',
-        "transfer_executable": "False",
-        "should_transfer_files": "NO",
-        "initialdir": str(directory.path),
-        "output": "/dev/null",
-        "error": str(directory.log),
+        **(files if files is not None else shared(directory)),
         "notification": "never",
         "getenv": "False",
         "kill_sig": "SIGTERM",
@@ -70,6 +65,20 @@ def description(
         if "\n" in value or "\r" in value or "\0" in value:
             raise ValueError(f"{name} has more than one line")
     return "".join(f"{name} = {value}\n" for name, value in lines.items())
+
+
+def shared(directory: SessionDirectory) -> dict[str, str]:
+    """Return the lines of a job that finds its files where the broker has them."""
+    return {
+        "universe": "vanilla",
+        "executable": "/bin/sh",
+        "arguments": f'"{directory.path / SCRIPT}"',
+        "transfer_executable": "False",
+        "should_transfer_files": "NO",
+        "initialdir": str(directory.path),
+        "output": "/dev/null",
+        "error": str(directory.log),
+    }
 
 
 def amounts(session: Session, settings: HTCondorSettings) -> dict[str, str]:
@@ -118,16 +127,20 @@ def pattern(word: str) -> str:
 
 def times(session: Session, settings: HTCondorSettings, now: float) -> dict[str, str]:
     """Return how long the job may run, when it begins, and when it takes itself away."""
-    limit = math.ceil(session.duration + settings.jobs.margin)
+    # Where a runner of ours ends the job, the pool's own limit comes after it
+    margin = 0.0 if is_run_by_pool(session.executable, settings) else settings.jobs.margin
+    limit = math.ceil(session.duration + margin)
     late = session.latest + math.ceil(settings.jobs.margin)
     ahead = max(session.start - math.floor(now), 0)
+    # Where files are shared the runner sees that it has begun before
+    again = "(JobStatus == 1 && NumJobStarts > 0) || " if once(settings) else ""
     lines = {
         # HTCondor 23.9 holds a job to this one only where it transfers files, and to the next in any case
         "allowed_execute_duration": str(limit),
         "allowed_job_duration": str(limit + PREPARING + (ahead if session.firm else 0)),
         # What nobody follows any more does not stay: not begun in time, held for an hour, or past its end
         "periodic_remove": (
-            f"(JobStatus == 1 && NumJobStarts =?= 0 && time() > {late + ABANDONED}) || "
+            f"{again}(JobStatus == 1 && NumJobStarts =?= 0 && time() > {late + ABANDONED}) || "
             f"(JobStatus == 5 && time() - EnteredCurrentStatus > {ABANDONED}) || "
             f"(time() > {session.end + math.ceil(settings.jobs.margin) + ABANDONED})"
         ),
@@ -143,6 +156,11 @@ def times(session: Session, settings: HTCondorSettings, now: float) -> dict[str,
     return lines
 
 
+def once(settings: HTCondorSettings) -> bool:
+    """Whether the pool itself has to see that no job begins a second time."""
+    return settings.files == "transfer" and not settings.jobs.restart
+
+
 def whose(session: Session, settings: HTCondorSettings, who: Mapped) -> dict[str, str]:
     """Return to whom the job is charged."""
     group = who.group or settings.group
@@ -154,6 +172,8 @@ def whose(session: Session, settings: HTCondorSettings, who: Mapped) -> dict[str
 def requirements(session: Session, settings: HTCondorSettings) -> str:
     """Return the job's Requirements beside those that HTCondor adds for what it asks; ``""``: none."""
     wanted = [f"({settings.requirements})"] if settings.requirements.strip() else []
+    if once(settings):
+        wanted.append("((MY.NumJobStarts ?: 0) == 0)")
     wanted += [feature(name, settings) for name in session.features]
     node = session.allocations[0].node
     if node:

@@ -11,13 +11,13 @@ from ebhpc import batch
 from ebhpc.faults import point
 from ebhpc.model import MessageKind, Session, message
 from ebhpc.plugins import SessionFailed
-from ebhpc_htcondor import records
+from ebhpc_htcondor import carrying, records
 from ebhpc_htcondor.asking import Impossible, Pool, PoolFault, Refused
 from ebhpc_htcondor.following import by_session
 from ebhpc_htcondor.identities import is_user
 from ebhpc_htcondor.names import session_id
 from ebhpc_htcondor.settings import HTCondorSettings, Mapped
-from ebhpc_htcondor.states import ENDED
+from ebhpc_htcondor.states import ENDED, HELD, SPOOLING
 from ebhpc_htcondor.submission import SCRIPT, description
 
 log = logging.getLogger("ebhpc_htcondor")
@@ -46,22 +46,34 @@ class Jobs:
             text = "The session was ended before its job began."
             raise SessionFailed(message(MessageKind.FAILED, text, level="INFO"))
         if asked_before(directory.path) and (job := self._find(session, who)) is not None:
-            return job.id
-        write_script(directory, batch.job_script(self._settings.jobs, directory))
+            if job.hold_code != SPOOLING or job.status != HELD:
+                return job.id
+            # Its files have not all come to the schedd, and nobody is sending them
+            self._pool.remove([job.id], job.owner, "its files were not sent")
+        carried = self._settings.files == "transfer"
         try:
-            text = description(session, self._settings, who, directory, now=self._clock())
+            self._write_script(session, directory)
+            files = carrying.lines(session, self._settings, directory, SCRIPT) if carried else None
+            text = description(session, self._settings, who, directory, now=self._clock(), files=files)
         except ValueError as error:
             why = str(error)
             raise SessionFailed(message(MessageKind.FAILED, "The job cannot be submitted: {why}.", why=why)) from None
         _note(directory.path)
         point("htcondor.submit.before", session.uuid)
         try:
-            number = self._pool.submit(text, who.user)
+            number = self._pool.submit(text, who.user, spool=carried)
         except Impossible as error:
             why = str(error)
             raise SessionFailed(message(MessageKind.FAILED, "HTCondor refused the job: {why}.", why=why)) from None
         point("htcondor.submit.after", session.uuid)
         return f"{number}.0"
+
+    def _write_script(self, session: Session, directory: batch.SessionDirectory) -> None:
+        settings = self._settings
+        if settings.files == "shared":
+            write_script(directory, batch.job_script(settings.jobs, directory))
+        elif (text := carrying.script(session, settings, directory)) is not None:
+            write_script(directory, text)
 
     def cancel(self, session: Session, who: Mapped | None) -> None:
         """Remove a session's jobs, whatever their number; one that begins later ends by itself."""

@@ -19,6 +19,7 @@ import htcondor2  # type: ignore[import-untyped]
 import msgspec
 
 from ebhpc_htcondor import ads, records
+from ebhpc_htcondor.confining import write_only_below
 from ebhpc_htcondor.matching import has, references, usable
 from ebhpc_htcondor.names import resource_name
 
@@ -270,13 +271,22 @@ class Pool:
         found = self._slots(slots, ())
         return tuple(one for ad in found if (one := ads.slot(Ad(ad), self._own)) is not None)
 
-    def submit(self, description: str) -> records.Submitted:
-        """Submit one job."""
+    def submit(self, description: str, spool: bool) -> records.Submitted:
+        """Submit one job, and send its files."""
         _, schedd = self.schedd()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            result = schedd.submit(htcondor2.Submit(description), count=1)
+            result = schedd.submit(htcondor2.Submit(description), count=1, spool=spool)
+        if spool:
+            schedd.spool(result)
         return records.Submitted(cluster=result.cluster())
+
+    def retrieve(self, jobs: Sequence[str], directory: str) -> int:
+        """Fetch the files of jobs; from then on this process writes nowhere but below ``directory``."""
+        _, schedd = self.schedd()
+        write_only_below(directory)
+        schedd.retrieve(list(jobs))
+        return len(jobs)
 
     def act(self, action: str, jobs: Sequence[str], reason: str) -> int:
         """Do something to jobs; return to how many it was done."""
@@ -296,10 +306,10 @@ class _Question(msgspec.Struct, array_like=True):
     arguments: dict[str, Any]
 
 
-_EFFECTS = ("submit", "act")
+_EFFECTS = ("submit", "act", "retrieve")
 """Questions that are not asked twice."""
 
-_QUESTIONS = ("daemons", "look", "jobs", "history", "kept", "submit", "act")
+_QUESTIONS = ("daemons", "look", "jobs", "history", "kept", "submit", "act", "retrieve")
 
 
 def answer(pool: Pool, question: _Question) -> bytes:

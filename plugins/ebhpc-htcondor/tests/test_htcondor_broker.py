@@ -46,7 +46,8 @@ def notebook(place: Place) -> Path:
 @contextmanager
 def running(place: Place, notebook: Path, folder: Path, **more: Any) -> Iterator[RunningBroker]:
     (folder / "faults").mkdir()
-    settings = place.settings(look="500ms", identities={ADMIN: {"user": "alice", "uid": 2001}})
+    given = more.pop("settings", {})
+    settings = place.settings(look="500ms", identities={ADMIN: {"user": "alice", "uid": 2001}}, **given)
     settings["jobs"]["file_roots"] = [str(notebook.parent)]
     platform = {"name": "pool", "kind": "htcondor", "lead": "1s", "refresh": "1s", "settings": settings, **more}
     broker = RunningBroker(folder, {"platforms": [platform], "api": {"workers": 1}})
@@ -119,6 +120,26 @@ def test_a_driver_killed_between_submit_and_record_submits_once(place: Place, no
         session = end_of(client, uuid)
         assert session.phase is Phase.COMPLETED, f"{words(session)}\n{broker.logs()}"
         assert (notebook.parent / "ran").read_text() == "once\n"
+
+
+def test_a_start_that_was_offered_is_kept_though_others_want_the_machines(
+    place: Place, notebook: Path, tmp_path: Path
+) -> None:
+    keeps = {"start_expression": True, "reservations": str(place.pool.reservations), "early": "15s"}
+    more = {"settings": keeps, "promise": "reservation", "lead": "20s"}
+    with running(place, notebook, tmp_path, **more) as broker, broker.client() as client:
+        begin = int(time.time()) + 40
+        start = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begin))
+        uuid = accepted(client, request(notebook, cores=8, start=f"{start}/{start}"))
+        place.pool.until(lambda: client.session(uuid).phase is not Phase.ACCEPTED, 20, "the machine keeps it")
+        place.pool.sleep(600, user="bob", count=40)
+        session = end_of(client, uuid)
+        assert session.phase is Phase.COMPLETED, f"{words(session)}\n{broker.logs()}"
+        (job,) = [one for one in place.pool.history() if one.get("EbhpcSession") == uuid]
+        assert 0 <= job["JobCurrentStartExecutingDate"] - begin < 5
+        assert (notebook.parent / "ran").read_text() == "once\n"
+        kept = [path.name for path in place.pool.reservations.iterdir() if not path.name.startswith(".")]
+        assert kept == []
 
 
 def test_offers_vanish_while_the_collector_is_down_and_a_session_goes_on(

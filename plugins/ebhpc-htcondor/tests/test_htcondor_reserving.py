@@ -56,7 +56,7 @@ def test_a_machine_keeps_what_was_promised_and_short_jobs_go_before(place: Place
     platform = keeping(place)
     assert platform.ebhpc_promises() == ("queue", "reservation")
     here = 'regexp("node2", TARGET.Name)'
-    one = firm(60, cores=6)
+    one = firm(40, cores=6)
     held = platform.ebhpc_hold(one)
     assert platform.ebhpc_hold(one) == held
     # Others flood the machine: two cores are left to them, and those that end in time get the rest for so long
@@ -112,6 +112,30 @@ def test_another_users_job_does_not_get_in_by_our_mark(place: Place) -> None:
     platform.reservations._clock = lambda: time.time() + 700
     platform.ebhpc_reconcile([])
     assert not (place.pool.reservations / "node1").exists()
+    # What was kept is free for everybody as soon as the machine has looked
+    place.pool.until(lambda: len(running(place, "bob")) == 1, 20, "others run there")
+
+
+def test_devices_are_kept_where_the_machine_says_so(place: Place) -> None:
+    platform = keeping(place)
+    one = firm(300, cores=1, devices={"fpgas": 2, "scratch": 1})
+    platform.ebhpc_hold(one)
+    here = 'regexp("node2", TARGET.Name)'
+    taker = place.pool.sleep(300, user="bob", request_FPGAs=1, requirements=here)
+    plain = place.pool.sleep(300, user="bob", requirements=here)
+    place.pool.until(lambda: len(running(place, "bob")) == 1, 20, "one runs")
+    (job,) = running(place, "bob")
+    assert f"{job['ClusterId']}.0" == plain
+    platform.ebhpc_release(one)
+    place.pool.until(lambda: len(running(place, "bob")) == 2, 20, "so does the other")
+    with pytest.raises(SessionFailed, match="will not have ended"):
+        platform.ebhpc_hold(firm(300, cores=1, devices={"fpgas": 2}))
+    place.pool.run(["condor_rm", taker], user="root")
+    place.pool.reconfigure(EBHPC_DEVICE_1="Nothing")
+    keeps = place.pool.until
+    keeps(lambda: not any("fpgas" in slot.keeps for slot in platform.pool.kept()), 40, "nobody keeps them any more")
+    with pytest.raises(SessionFailed, match="does not keep fpgas"):
+        platform.ebhpc_hold(firm(300, cores=1, devices={"fpgas": 1}))
 
 
 def kept(start: int, end: int, cores: int, *, begun: bool = False) -> Kept:
@@ -126,6 +150,10 @@ def test_what_is_kept_on_one_machine_is_told_as_one_amount() -> None:
     told = attributes([*three, kept(0, 12, 4, begun=True)])
     assert "ReservedFrom = 10\nReservedUntil = 30\nReservedCpus = 5\nReservedMemory = 500\n" in told
     assert "ReservedUntil = 0\nReservedCpus = 0" in attributes([kept(0, 12, 4, begun=True)])
+    share = Allocation(node="n", cores=1, memory=100, devices={"fpgas": 2, "gpu:X": 1})
+    devices = attributes([replace(kept(10, 20, 2), share=share)])
+    assert "Reservedfpgas = 2\n" in devices
+    assert "ReservedGPUs = 0\n" in devices
     assert '"00000000-0000-0000-0000-000000000012 alice"' in told
     assert replace(three[0], begun=True).begun
 

@@ -260,8 +260,13 @@ def queue_format(mark: str, *, older: bool = False) -> str:
     return ",".join(f"{name}:{mark}" for name in names)
 
 
+_WHOLE = QUEUE_FIELDS.index("Exclusive")
+_NAMED = tuple(QUEUE_FIELDS.index(name) for name in ("Name", "Comment", "Reservation"))
+
+
 def queue(text: str, mark: str, prefix: str = "", *, older: bool = False) -> list[records.Job]:
-    """Read ``squeue`` as asked by ``queue_format``. ``prefix``: only jobs whose name or comment begins so.
+    """Read ``squeue`` as asked by ``queue_format``. ``prefix``: only jobs of which a name begins so: their own, that of
+    their reservation, or the comment.
 
     Any user can put anything into a job's name, line breaks included; ``mark`` is one that nobody can foresee.
     """
@@ -269,13 +274,13 @@ def queue(text: str, mark: str, prefix: str = "", *, older: bool = False) -> lis
     width = len(QUEUE_FIELDS)
     if len(fields) % width != 1 or fields[-1].strip():
         raise Unanswered(f"squeue answered {len(fields)} fields, which is no multiple of {width}")
-    whole = QUEUE_FIELDS.index("Exclusive")
+    whole = _WHOLE
     found = []
     for at in range(0, len(fields) - 1, width):
         row = fields[at : at + width]
         if older:
             row[whole] = "NODE" if row[whole] == "NO" else "NO"
-        if prefix and not (row[-2].startswith(prefix) or row[-1].startswith(prefix)):
+        if prefix and not any(row[place].startswith(prefix) for place in _NAMED):
             continue
         found.append(_understood(_queued, row))
     return found

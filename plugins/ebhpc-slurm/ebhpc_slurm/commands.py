@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Sequence
+
+from msgspec import Struct
 
 from ebhpc_slurm import answers, records
 from ebhpc_slurm.identities import Becoming
@@ -22,6 +25,15 @@ QUEUE = ("squeue", "--noheader", "--states=all")
 _NAMES_AT_ONCE = 500
 
 
+class _Queue(Struct, frozen=True):
+    """An answer of squeue's: when it was asked for, its text, and how that is to be read."""
+
+    at: float
+    text: str
+    mark: str
+    older: bool
+
+
 class Commands(Slurm):
     """The commands. ``within``: seconds that each may take."""
 
@@ -30,6 +42,7 @@ class Commands(Slurm):
         self._becoming = becoming
         self._within = within
         self._older = False
+        self._queue: _Queue | None = None
 
     def version(self) -> str:
         return self.configuration().settings.get("SLURM_VERSION", "")
@@ -57,7 +70,15 @@ class Commands(Slurm):
     def licences(self) -> dict[str, int]:
         return answers.licences(self._ask("scontrol", PARSER, "show", "licenses").out)
 
-    def jobs(self, prefix: str = "") -> Sequence[records.Job]:
+    def jobs(self, prefix: str = "", age: float = 0.0) -> Sequence[records.Job]:
+        told = self._queue
+        if told is None or time.monotonic() - told.at > age:
+            # As old as the question: what happens while it is answered may be missing
+            asked = time.monotonic()
+            told = self._queue = _Queue(asked, *self._asked_queue())
+        return answers.queue(told.text, told.mark, prefix, older=told.older)
+
+    def _asked_queue(self) -> tuple[str, str, bool]:
         mark = _mark()
         older = self._older
         try:
@@ -67,7 +88,7 @@ class Commands(Slurm):
                 raise
             older = self._older = True
             text = self._text(*QUEUE, f"--Format={answers.queue_format(mark, older=older)}")
-        return answers.queue(text, mark, prefix, older=older)
+        return text, mark, older
 
     def ended(self, since: int, names: Sequence[str] = ()) -> Sequence[records.Job]:
         found: list[records.Job] = []
@@ -115,6 +136,9 @@ class Commands(Slurm):
     def reserve(self, wish: records.Reserve) -> None:
         self._ask("scontrol", "create", "reservation", *reservation(wish))
 
+    def change_reservation(self, wish: records.Reserve) -> None:
+        self._ask("scontrol", "update", *changed_reservation(wish))
+
     def delete_reservation(self, name: str) -> None:
         self._ask("scontrol", "delete", f"reservationname={name}")
 
@@ -159,7 +183,7 @@ def reservation(wish: records.Reserve) -> list[str]:
         f"reservationname={wish.name}",
         f"starttime=uts{wish.start}",
         f"endtime=uts{wish.end}",
-        f"users={wish.user}",
+        f"accounts={','.join(wish.accounts)}" if wish.accounts else f"users={','.join((wish.user, *wish.others))}",
         f"nodes={joined(wish.nodes)}",
     ]
     if wish.partition:
@@ -171,6 +195,12 @@ def reservation(wish: records.Reserve) -> list[str]:
     if wish.licences:
         words.append("licenses=" + ",".join(f"{name}:{count}" for name, count in sorted(wish.licences.items())))
     return words
+
+
+def changed_reservation(wish: records.Reserve) -> list[str]:
+    """Return in the words of ``scontrol update`` what a reservation shall have from now on: nodes, users and end."""
+    words = reservation(wish)
+    return [word for word in words if not word.startswith(("starttime=", "partition=", "licenses="))]
 
 
 def submission(wish: records.Submit) -> list[str]:

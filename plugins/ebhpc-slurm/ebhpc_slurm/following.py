@@ -112,7 +112,7 @@ class Follower:
         """
         with self._lock:
             prefix = self._settings.prefix
-            self._look(f"{prefix}-", sessions)
+            self._look(f"{prefix}-", [session.uuid for session in sessions])
             natives = {session.uuid: session.native for session in sessions}
             found = by_session(self._jobs, users, prefix, natives)
             self._account_for([session for session in sessions if session.uuid not in found], users, natives)
@@ -127,14 +127,26 @@ class Follower:
             directory = session_directory(self._settings.jobs.root, session.uuid)
             yield observation(session, said, read_report(directory), self._settings.jobs)
 
-    def _look(self, prefix: str, sessions: Sequence[Session]) -> None:
+    def jobs(self, asked: Sequence[str]) -> Sequence[records.Job]:
+        """Return the jobs as of the last look, or of a new one: ours, and those in our reservations.
+
+        ``asked`` are the sessions that somebody wants to know of.
+
+        Raises:
+            SlurmFault: there was no answer.
+        """
+        with self._lock:
+            self._look(f"{self._settings.prefix}-", asked)
+            return self._jobs
+
+    def _look(self, prefix: str, asked: Sequence[str]) -> None:
         now = self._monotonic()
         changed = self._changed
         if self._looked is None or changed != self._seen or now - self._looked >= self._settings.look:
             self._jobs = list(self._slurm.jobs(prefix))
             self._looked, self._seen = now, changed
             self._unknown = frozenset()
-            self._asked = frozenset(session.uuid for session in sessions)
+            self._asked = frozenset(asked)
             self._fresh = True
 
     def _account_for(

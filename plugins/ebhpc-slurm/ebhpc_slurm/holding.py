@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from ebhpc.model import MessageKind, Session, message
 from ebhpc.planning import NodeState
 from ebhpc.plugins import SessionFailed
-from ebhpc_slurm import promises, records
+from ebhpc_slurm import promises, records, reserved
 from ebhpc_slurm.looking import Cluster
 from ebhpc_slurm.notation import hosts
 from ebhpc_slurm.settings import Mapped, SlurmSettings
@@ -89,13 +89,13 @@ class Reservations:
             SessionFailed: Slurm does not give these nodes for this time, to this user.
             SlurmFault: not now; it may have been made.
         """
-        name = native_name(session.uuid, self._settings.prefix)
+        name = session.extends or self.name(session)
         # The gap lets a job end that Slurm ends late. Where the next reservation leaves none, the job gets less
         most = float(self._settings.gap)
         gaps = [most, *(gap for gap in _LESS if gap < most)]
         for gap in gaps:
             try:
-                self._make(self._wish(session, who, gap))
+                self._make(self._wish(session, who, gap), goes_on=session.extends is not None)
             except Refused as refused:
                 if refused.why is not Why.BUSY:
                     raise _final(refused) from None
@@ -108,14 +108,21 @@ class Reservations:
         if self._unsettled(session):
             raise busy
         try:
-            self._make(self._wish(session, who, gaps[-1]))
+            self._make(self._wish(session, who, gaps[-1]), goes_on=session.extends is not None)
         except Refused as refused:
             raise _final(refused) from None
         return name
 
-    def find(self, session: str) -> records.Reservation | None:
+    def name(self, session: Session) -> str:
+        """Return the name of a session's reservation: its own, or that of the session whose time it goes on with."""
+        prefix = self._settings.prefix
+        if session.held is not None and session_of(session.held, prefix) is not None:
+            return session.held
+        return native_name(session.uuid, prefix)
+
+    def find(self, session: Session) -> records.Reservation | None:
         """Return a session's reservation; None: there is none."""
-        name = native_name(session, self._settings.prefix)
+        name = self.name(session)
         return next((one for one in self._slurm.reservations() if one.name == name), None)
 
     def release(self, name: str) -> None:
@@ -145,19 +152,21 @@ class Reservations:
         """
         with self._lock:
             there = {
-                uuid: one
+                one.name: uuid
                 for one in self._slurm.reservations()
                 if (uuid := session_of(one.name, self._settings.prefix)) is not None
             }
-            living = {session.uuid for session in sessions}
-            orphans = [one.name for uuid, one in there.items() if uuid not in living and uuid in made]
+            living = {
+                name for one in sessions for name in (self.name(one), native_name(one.uuid, self._settings.prefix))
+            }
+            orphans = [name for name, uuid in there.items() if name not in living and uuid in made]
             for name in self._orphans.told(orphans):
                 log.warning("the reservation %s belongs to no session: deleted", name)
                 self._quietly(name, lambda name=name: self.release(name))  # type: ignore[misc]
             now = self._clock()
             for session in sessions:
                 who = known(session)
-                lost = session.held is not None and session.uuid not in there and session.firm and who is not None
+                lost = session.held is not None and self.name(session) not in there and session.firm and who is not None
                 if lost and session.end > now and session.phase in ("WAITING", "PREPARING", "AVAILABLE"):
                     log.warning("session %s: its reservation is gone: made again", session.uuid)
                     self._quietly(
@@ -201,25 +210,45 @@ class Reservations:
             threads=node.threads if node is not None else 1,
             gap=gap,
             skew=self._cluster.skew(),
+            others=reserved.sharers(session, self._settings),
         )
         earliest = int(self._clock()) + self._cluster.skew() - BEHIND // 2
-        return wish if wish.start >= earliest else _begun(wish, earliest)
+        return replace(wish, name=session.extends or self.name(session), start=max(wish.start, earliest))
 
-    def _make(self, wish: records.Reserve) -> None:
+    def _make(self, wish: records.Reserve, *, goes_on: bool = False) -> None:
         try:
             self._slurm.reserve(wish)
         except Refused as refused:
-            if refused.why is not Why.DUPLICATE:
+            # Ours is in its own way: that it overlaps is told before that its name is taken
+            if refused.why not in (Why.DUPLICATE, Why.BUSY):
                 raise
+            busy = refused if refused.why is Why.BUSY else None
         else:
             return
         there = next((one for one in self._slurm.reservations() if one.name == wish.name), None)
+        if there is None and busy is not None:
+            raise busy
         if there is not None and fits(there, wish):
             return
+        if there is not None and self._changed(wish):
+            return
+        if there is not None and goes_on:
+            # Others' jobs are in it: it is not made anew, and stays as it was
+            raise Refused("Requested nodes are busy: the reservation cannot be made longer")
         if there is not None:  # made for another window, or by somebody else under our name
             log.warning("the reservation %s is not as it should be: made anew", wish.name)
             self.release(wish.name)
         self._slurm.reserve(wish)
+
+    def _changed(self, wish: records.Reserve) -> bool:
+        """Give a reservation that is there what it shall have, under the jobs in it; whether that could be done."""
+        try:
+            self._slurm.change_reservation(wish)
+        except Refused as refused:
+            log.info("the reservation %s cannot be changed: %s", wish.name, refused)
+            return False
+        there = next((one for one in self._slurm.reservations() if one.name == wish.name), None)
+        return there is not None and fits(there, wish)
 
 
 def _final(refused: Refused) -> Exception:
@@ -233,13 +262,8 @@ def fits(there: records.Reservation, wish: records.Reserve) -> bool:
     """Whether a reservation is what is wished for, or as good."""
     return (
         set(hosts(there.nodes)) == set(wish.nodes)
-        and wish.user in there.users
+        and (bool(wish.accounts) or {wish.user, *wish.others} <= set(there.users))
         and there.start <= wish.start + 60
         and there.end >= wish.end
         and all(there.cores.get(node, wish.cpus) >= wish.cpus for node in wish.nodes)
     )
-
-
-def _begun(wish: records.Reserve, start: int) -> records.Reserve:
-
-    return replace(wish, start=start)

@@ -21,8 +21,9 @@ KEPT = 240
 class Cluster:
     """What is known of the cluster, refreshed by ``look``; safe for several threads."""
 
-    def __init__(self, slurm: Slurm, clock: Callable[[], float]) -> None:
+    def __init__(self, slurm: Slurm, clock: Callable[[], float], age: float = 0.0) -> None:
         self._slurm = slurm
+        self._age = age
         self._clock = clock
         self._lock = threading.Lock()
         self._known: dict[str, Any] = {}
@@ -38,7 +39,8 @@ class Cluster:
         """
         with self._lock:
             self._refresh()
-            jobs = self._slurm.jobs()
+            # Those who follow our jobs ask for all as well, and more often
+            jobs = self._slurm.jobs(age=self._age)
             ended = self._newly_ended(jobs, now)
             configuration: records.Configuration = self._known["configuration"]
             return Look(

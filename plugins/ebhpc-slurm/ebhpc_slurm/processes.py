@@ -111,7 +111,7 @@ class OverSsh:
             raise NotReached(f"{self._ssh.host} is not reached: {error}") from None
         try:
             channel.settimeout(max(deadline - time.monotonic(), 0.1))
-            channel.exec_command(line)
+            channel.exec_command(line)  # each word is quoted  # nosec B601
             channel.sendall(data)
             channel.shutdown_write()
             out = _read(channel.recv, channel, deadline)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ebhpc.model import Allocation, Session
+from ebhpc.model import Allocation, ReservedTime, Session
 from ebhpc_slurm import records
 from ebhpc_slurm.notation import hosts
 from ebhpc_slurm.settings import Mapped, SlurmSettings
@@ -57,18 +57,25 @@ def reserve(
     threads: int = 1,
     gap: float | None = None,
     skew: int = 0,
+    others: Sequence[str] = (),
 ) -> records.Reserve:
     """Return the reservation of a firm session, with some time behind its end (``gap``, else the settings').
 
     ``threads``: what a core counts in Slurm's CPUs. ``skew``: by how many seconds the controller's clock is ahead.
+    ``others``: users who share it. Time that is its user's ends on time: the gap is for what Slurm ends late.
     """
     first = session.allocations[0]
+    executable = session.executable
     behind = settings.gap if gap is None else gap
+    if isinstance(executable, ReservedTime):
+        behind = 0
     return records.Reserve(
         name=native_name(session.uuid, settings.prefix),
         start=session.start + skew,
         end=max(session.end + math.ceil(behind), session.start + 60) + skew,
         user=who.user,
+        others=tuple(dict.fromkeys(name for name in others if name != who.user)),
+        accounts=tuple(executable.accounts or ()) if isinstance(executable, ReservedTime) else (),
         nodes=tuple(allocation.node for allocation in session.allocations),
         partition=partition,
         cpus=first.cores * threads,

@@ -134,8 +134,8 @@ class Pyslurm(Slurm):
     def licences(self) -> dict[str, int]:
         return self._ask(dict[str, int], "licences")
 
-    def jobs(self, prefix: str = "") -> Sequence[records.Job]:
-        return self._ask(list[records.Job], "jobs", prefix=prefix)
+    def jobs(self, prefix: str = "", age: float = 0.0) -> Sequence[records.Job]:
+        return self._ask(list[records.Job], "jobs", prefix=prefix, age=age)
 
     def ended(self, since: int, names: Sequence[str] = ()) -> Sequence[records.Job]:
         return self._commands.ended(since, names)
@@ -154,6 +154,10 @@ class Pyslurm(Slurm):
 
     def reserve(self, wish: records.Reserve) -> None:
         self._ask(Any, "reserve", wish=wish)
+
+    def change_reservation(self, wish: records.Reserve) -> None:
+        # pyslurm sends all that it has loaded again, times in the past included, which Slurm refuses
+        self._commands.change_reservation(wish)
 
     def delete_reservation(self, name: str) -> None:
         self._ask(Any, "delete_reservation", name=name)

@@ -13,11 +13,15 @@ import os
 import re
 import struct
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any, BinaryIO
 
 pyslurm: Any = None
 """The module, once ``main`` has imported it."""
+
+known: dict[str, Any] = {}
+"""What was asked for last, and when."""
 
 NOTHING = (None, "UNLIMITED")
 
@@ -123,13 +127,22 @@ def licences() -> dict[str, int]:
     return {name: one["total"] for name, one in pyslurm.licenses().get().items() if one["total"]}
 
 
-def jobs(prefix: str = "") -> list[dict[str, Any]]:
-    """Jobs, in the fields of ``records.Job``; with ``prefix`` only those whose name or comment begins so."""
+def loaded(age: float) -> Any:
+    """All jobs, as they were at most ``age`` seconds ago."""
+    if "jobs" not in known or time.monotonic() - known["jobs"][0] > age:
+        asked = time.monotonic()
+        known["jobs"] = (asked, pyslurm.Jobs.load())
+    return known["jobs"][1]
+
+
+def jobs(prefix: str = "", age: float = 0.0) -> list[dict[str, Any]]:
+    """Jobs, in the fields of ``records.Job``; ``prefix``: only those whose name, comment or reservation begins so."""
     found = []
     users: dict[int, str] = {}
-    for job in pyslurm.Jobs.load().values():
+    for job in loaded(age).values():
         name, comment = words(job, "name"), words(job, "comment")
-        if prefix and not (name.startswith(prefix) or comment.startswith(prefix)):
+        inside = job.reservation or ""
+        if prefix and not any(each.startswith(prefix) for each in (name, comment, inside)):
             continue
         uid = job.user_id
         if uid not in users:
@@ -205,9 +218,12 @@ def reserve(wish: Mapping[str, Any]) -> None:
         name=wish["name"],
         start_time=wish["start"],
         end_time=wish["end"],
-        users=[wish["user"]],
         nodes=",".join(wish["nodes"]),
     )
+    if wish["accounts"]:
+        new.accounts = list(wish["accounts"])
+    else:
+        new.users = [wish["user"], *wish["others"]]
     if wish["partition"]:
         new.partition = wish["partition"]
     if not wish["whole"]:

@@ -97,12 +97,17 @@ class Configuration(Struct, frozen=True, kw_only=True):
 
 
 class Reserve(Struct, frozen=True, kw_only=True):
-    """A reservation to make: so many ``cpus`` and ``devices`` on each of ``nodes``, for ``user``."""
+    """A reservation to make: so many ``cpus`` and ``devices`` on each of ``nodes``, for ``user``.
+
+    ``others`` are users who may use it too. With ``accounts`` all their users may, and nobody else.
+    """
 
     name: str
     start: int
     end: int
     user: str
+    others: tuple[str, ...] = ()
+    accounts: tuple[str, ...] = ()
     nodes: tuple[str, ...]
     partition: str | None = None
     cpus: int

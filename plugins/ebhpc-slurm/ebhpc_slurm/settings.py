@@ -103,9 +103,6 @@ class SlurmSettings(Struct, frozen=True, kw_only=True):
     others: Literal["refuse", "same-name"] = "refuse"
     """What of users who are not among ``identities``: none of their requests is taken, or their name is their own."""
 
-    reserve_at: Literal["acceptance", "offer"] = "acceptance"
-    """When the reservation is made."""
-
     gap: Seconds = Seconds(120)
     """How much longer than promised a reservation lasts: Slurm enforces limits late, and counts them in minutes."""
 

@@ -124,11 +124,11 @@ class Jobs:
 
     def _reserved(self, session: Session, who: Mapped) -> float:
         """Return when the session's reservation ends, by our clock; one that has gone is made again."""
-        there = self._reservations.find(session.uuid)
+        there = self._reservations.find(session)
         if there is None:
             log.warning("session %s: its reservation is gone: made again", session.uuid)
             self._reservations.hold(session, who)
-            there = self._reservations.find(session.uuid)
+            there = self._reservations.find(session)
         return (there.end if there is not None else session.end) - self._cluster.skew()
 
     def _wish(
@@ -157,7 +157,7 @@ class Jobs:
             log=str(directory.log),
             limit=limit,
             partition=partition.name if partition is not None else None,
-            reservation=native_name(session.uuid, self._settings.prefix) if session.firm else None,
+            reservation=self._reservations.name(session) if session.firm else None,
             threads=node.threads if node is not None else 1,
             begin=session.start if not session.firm and session.start > now else None,
         )

@@ -145,10 +145,11 @@ class Slurm(Protocol):
     def licences(self) -> dict[str, int]:
         """Return how many licences there are by name."""
 
-    def jobs(self, prefix: str = "") -> Sequence[records.Job]:
+    def jobs(self, prefix: str = "", age: float = 0.0) -> Sequence[records.Job]:
         """Return the jobs that the controller knows, those included that ended a little while ago.
 
-        ``prefix``: only those whose name or comment begins so.
+        An answer that is no older than ``age`` seconds does, whoever asked for it: Slurm tells of all jobs each time.
+        ``prefix``: only those whose name, comment or reservation begins so.
         """
 
     def ended(self, since: int, names: Sequence[str] = ()) -> Sequence[records.Job]:
@@ -173,6 +174,13 @@ class Slurm(Protocol):
 
         Raises:
             Refused: ``Why.DUPLICATE`` where one of that name is there already.
+        """
+
+    def change_reservation(self, wish: records.Reserve) -> None:
+        """Give a reservation that is there other nodes, users or another end; its start stays.
+
+        Raises:
+            Refused: ``Why.UNKNOWN`` there is none; ``Why.BUSY`` the nodes or the time are somebody else's.
         """
 
     def delete_reservation(self, name: str) -> None:

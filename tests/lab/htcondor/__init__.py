@@ -15,8 +15,8 @@ from pathlib import Path
 from tests.lab.htcondor.layout import MACHINES, Machine
 from tests.lab.htcondor.pool import CHECKOUT, Pool
 from tests.lab.htcondor.roots import HOST_NAME, RECIPE, missing, root, used
-from tests.lab.slurm.namespace import Bind, namespace
-from tests.lab.slurm.ports import ports
+from tests.lab.namespace import Bind, namespace
+from tests.lab.ports import ports
 
 __all__ = ["htcondor_pool", "Machine", "Pool", "missing", "root"]
 

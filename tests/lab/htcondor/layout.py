@@ -113,18 +113,27 @@ def configuration(machines: Sequence[Machine], port: int, changes: Mapping[str, 
         "SCHEDD_INTERVAL": "2",
         "SCHEDD_MIN_INTERVAL": "1",
         "UPDATE_INTERVAL": "3",
+        "MASTER_UPDATE_INTERVAL": "5",
         "CLASSAD_LIFETIME": "20",
         "MASTER_BACKOFF_CONSTANT": "1",
         "MASTER_BACKOFF_CEILING": "2",
         "JOB_START_DELAY": "0",
+        # A startd measures its machine when it starts, for half a minute on a busy host, and looks at nothing meanwhile
+        "RunBenchmarks": "False",
         # One host plays all machines
         "USE_PROCD": "False",
         # Jobs would have a /tmp of their own, which is where the directory lies that the host shares
         "MOUNT_UNDER_SCRATCH": "",
         "BASE_CGROUP": "",
         "DISCARD_SESSION_KEYRING_ON_STARTUP": "False",
+        "DOCKER": "",
+        # Neither the image that HTCondor tries it with, nor an init for containers, is in Debian's packages
+        "DOCKER_PERFORM_TEST": "False",
+        "DOCKER_RUN_UNDER_INIT": "False",
         "SINGULARITY": "/usr/bin/apptainer",
         "SINGULARITY_RUN_TEST_BEFORE_JOB": "False",
+        # The lab's registry speaks plain HTTP; words and variables of a job are not for a shell
+        "SINGULARITY_EXTRA_ARGUMENTS": "--no-https --no-eval",
         "START": "True",
         "PREEMPT": "False",
         "WANT_SUSPEND": "False",
@@ -132,6 +141,7 @@ def configuration(machines: Sequence[Machine], port: int, changes: Mapping[str, 
         "MachineMaxVacateTime": "3",
         "MATLAB_LIMIT": "2",
         "EBHPC_RESERVATIONS_DIRECTORY": RESERVATIONS,
+        "EBHPC_DEVICE_1": "FPGAs",
         **changes,
     }
     lines = [f"{name} = {value}" for name, value in settings.items()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,13 +16,15 @@ from typing import Any
 
 import psutil
 
+from tests.lab import containers
+from tests.lab.daemons import Daemon, T, listens, until
+from tests.lab.debian import PYTHON
 from tests.lab.htcondor import layout
 from tests.lab.htcondor.layout import MACHINES, Machine
-from tests.lab.slurm.daemons import Daemon, T, listens, until
-from tests.lab.slurm.namespace import Namespace
+from tests.lab.namespace import Namespace
 
 SERVICE = "ebhpc"
-PYTHON = "/opt/lab/bin/python"
+_PODMAN = "/run/podman/podman.sock"
 CHECKOUT = "/opt/ebhpc"
 SHIPPED = f"{CHECKOUT}/plugins/ebhpc-htcondor/ebhpc_htcondor/pool"
 """What an operator installs on the machines of a pool that keeps start times."""
@@ -91,6 +94,11 @@ class Pool:
     def queue(self, *constraint: str) -> list[dict[str, Any]]:
         """Return the jobs in the queue as condor_q says them."""
         said = self.run(["condor_q", "-allusers", "-json", *constraint], user="root").stdout
+        return json.loads(said) if said.strip() else []
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return the jobs that have left the queue, the last first."""
+        said = self.run(["condor_history", "-json"], user="root").stdout
         return json.loads(said) if said.strip() else []
 
     def token(self, user: str, lifetime: int | None = None, authorizations: Sequence[str] = ()) -> str:
@@ -205,6 +213,40 @@ class Pool:
         self.namespace.start(["/usr/sbin/condor_master", "-f"], "root", "/var/log/condor/master.out")
         self.until(lambda: listens(self.port), 30, "the collector listens")
         self.until(self._answers, 30, "all daemons answer")
+
+    @contextlib.contextmanager
+    def docker(self, machine: str) -> Iterator[None]:
+        """Let a machine have docker for a while, which podman plays."""
+        self._start_podman()
+        # A startd looks for it when it starts, and what it finds is its own alone
+        self.reconfigure(DOCKER="/recipe/docker")
+        self._look_for_docker(machine, there=True)
+        try:
+            yield
+        finally:
+            del self.changes["DOCKER"]
+            self.reconfigure()
+            self._look_for_docker(machine, there=False)
+
+    def _look_for_docker(self, machine: str, *, there: bool) -> None:
+        self.killed(self.startd(machine))
+        # It did not take leave of the collector
+        forget = f'MyType = "Query"\nTargetType = "Machine"\nRequirements = regexp("@{machine}@", Name)\n'
+        self.run(["condor_advertise", "-tcp", "INVALIDATE_STARTD_ADS"], user="root", data=forget)
+        words = ["condor_status", "-af", "HasDocker", "-constraint", f'Name == "slot1@{machine}@localhost"']
+        said = {True: "true", False: "undefined"}[there]
+        self.until(lambda: self.run(words, user="root").stdout.strip() == said, 30, f"HasDocker is {said}")
+
+    def _start_podman(self) -> None:
+        if (self.root / _PODMAN.lstrip("/")).exists():
+            return
+        shutil.copy(Path(containers.__file__).with_name("containers.conf"), self.root / "etc/containers")
+        words = ["/usr/bin/podman", "system", "service", "--time=0", f"unix://{_PODMAN}"]
+        self.namespace.start(words, "root", "/var/log/condor/podman.out")
+        socket = self.root / _PODMAN.lstrip("/")
+        self.until(socket.exists, 30, "podman answers")
+        # Those who may use docker's socket are its administrators; here everybody is
+        socket.chmod(0o666)
 
     def reconfigure(self, **changes: str) -> None:
         """Change settings, and let all daemons read them."""

@@ -12,12 +12,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.lab.daemons import Daemon
+from tests.lab.namespace import Bind, namespace
+from tests.lab.ports import ports
 from tests.lab.slurm.cluster import CHECKOUT, HOST_NAME, Cluster, Ssh
-from tests.lab.slurm.daemons import Daemon
 from tests.lab.slurm.layout import SMALL, Node, Ports, large
-from tests.lab.slurm.namespace import RECIPE, Bind, namespace
-from tests.lab.slurm.ports import ports
-from tests.lab.slurm.roots import RECIPES, missing, root, used
+from tests.lab.slurm.roots import RECIPE, RECIPES, missing, root, used
 
 VERSIONS = tuple(RECIPES)
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import psutil
 
+from tests.lab.daemons import Daemon, T, listens, until
+from tests.lab.debian import PYTHON
+from tests.lab.namespace import Namespace
 from tests.lab.slurm import layout as layouts
-from tests.lab.slurm.daemons import Daemon, T, listens, until
 from tests.lab.slurm.layout import Layout, Node, Ports
-from tests.lab.slurm.namespace import Namespace
 
 SERVICE = "ebhpc"
-PYTHON = "/opt/lab/bin/python"
 CHECKOUT = "/opt/ebhpc"
 HOST_NAME = "slurmlab"
 

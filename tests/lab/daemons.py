@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import psutil
 
-from tests.lab.slurm.namespace import Namespace
+from tests.lab.namespace import Namespace
 
 _STOP_SECONDS = 20.0
 T = TypeVar("T")

@@ -1,0 +1,223 @@
+"""Jobs whose files HTCondor carries, and containers that it runs."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from http.server import HTTPServer, SimpleHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+from htcondor_lab import Place, ended, session, submitted, text_of, until, words
+from msgspec.structs import replace
+
+from ebhpc.model import (
+    DockerContainer,
+    DockerImage,
+    DockerInternalPort,
+    DockerNetwork,
+    DockerPort,
+    Metadata,
+    Phase,
+    Session,
+    SimpleData,
+)
+from ebhpc_htcondor.platform import HTCondorPlatform
+from tests.lab import containers
+from tests.labs import require
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
+
+ON = {"apptainer": "TARGET.HasDocker =!= true", "docker": "TARGET.HasDocker =?= true"}
+
+
+def carrying(place: Place, **more: Any) -> HTCondorPlatform:
+    """A platform of whose files the pool sees none."""
+    root = place.state / "sessions"
+    jobs = {"root": str(root), "python": place.pool.python, "runtime": {"kind": "apptainer"}, "staging": "job"}
+    return place.platform(jobs=jobs, files="transfer", **more)
+
+
+def ready(platform: HTCondorPlatform, one: Session, command: list[str]) -> Session:
+    platform.prepared_to_carry(one, command=command)
+    return replace(one, phase=Phase.AVAILABLE)
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Serve a folder by HTTP on loopback, which the machines of the lab's pool share."""
+    asked: list[str] = []
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args: Any) -> None:
+            asked.append(str(args))
+
+    server = HTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_jobs_files_go_there_and_come_back_without_a_shared_directory(place: Place, tmp_path: Path) -> None:
+    platform = carrying(place)
+    text = b"the stars\n" * 1000
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "stars.txt").write_bytes(text)
+    (data / "a b.txt").write_bytes(b"fetched by the runner\n")
+    script = (
+        'pwd; id -un; cat "$EBHPC_RESOURCE_STARS" | tail -n 1; cat "$EBHPC_RESOURCE_OTHER"; '
+        'cp "$_CONDOR_JOB_AD" "$EBHPC_RESULTS/ad"; mkdir "$EBHPC_RESULTS/sub"; '
+        'echo kept >"$EBHPC_RESULTS/sub/file"; exit 3'
+    )
+    with served(data) as url:
+        good = f"{url}/stars.txt#sha256={hashlib.sha256(text).hexdigest()}"
+        data_there = (
+            SimpleData(location=good, meta=Metadata(name="stars")),
+            SimpleData(location=f"{url}/a%20b.txt", meta=Metadata(name="other")),
+        )
+        one = session(data=data_there)
+        wrong = session(data=(SimpleData(location=f"{url}/stars.txt#sha256={'0' * 64}"),))
+        one = submitted(platform, ready(platform, one, ["/bin/sh", "-c", script]))
+        wrong = submitted(platform, ready(platform, wrong, ["/bin/true"]))
+        assert platform.ebhpc_submit(one) == one.native
+        seen = until(platform, one, ended)
+        failed = until(platform, wrong, ended)
+    assert (seen.state, seen.exit_code) == ("FAILED", 3), words(seen)
+    said = text_of(platform, one).splitlines()
+    assert str(platform.settings.jobs.root) not in said[0]
+    assert said[1:] == ["alice", "the stars", "fetched by the runner"]
+    assert text_of(platform, one, "results/sub/file") == "kept\n"
+    ad = text_of(platform, one, "results/ad")
+    assert f'TransferInput = "{url}/stars.txt"' in ad  # HTCondor's own plugin has fetched it
+    assert failed.state == "FAILED"
+    assert "its sha256 is" in words(failed)
+    # The queue is left when the files have come
+    place.pool.until(lambda: place.pool.queue() == [], 20, "the job is in the history")
+    assert until(carrying(place), one, ended).exit_code == 3  # as a driver would after a crash
+    for each in (one, wrong):
+        platform.ebhpc_cleanup(each)
+    assert text_of(platform, one, "results/sub/file") == "kept\n"
+
+
+def test_a_job_whose_files_did_not_all_get_to_the_schedd_is_submitted_anew(place: Place) -> None:
+    platform = carrying(place)
+    one = ready(platform, session(), ["/bin/echo", "at last"])
+    lines = {"+EbhpcSession": f'"{one.uuid}"', "+EbhpcPrefix": '"ebhpc"', "hold": "True"}
+    half = place.pool.sleep(300, **lines)
+    place.pool.run(["condor_qedit", half, "HoldReasonCode", "16"], user="root")
+    (platform.settings.jobs.root / one.uuid[:2] / one.uuid / "submissions").touch()
+    one = submitted(platform, one)
+    assert one.native != half
+    assert until(platform, one, ended).state == "SUCCEEDED"
+    assert text_of(platform, one) == "at last\n"
+
+
+def test_what_an_owner_writes_into_his_job_does_not_lead_our_files_elsewhere(place: Place, tmp_path: Path) -> None:
+    platform = carrying(place)
+    victim = tmp_path / "victim"
+    victim.write_text("untouched")
+    one = ready(platform, session(), ["/bin/echo", "owned"])
+    one = submitted(platform, one)
+    place.pool.until(lambda: [job for job in place.pool.queue() if job["JobStatus"] == 4], 30, "it has run")
+    number = str(one.native)
+    for name in ("SUBMIT_TransferOutputRemaps", "TransferOutputRemaps"):
+        place.pool.run(["condor_qedit", number, name, f'"output={victim};report={victim}"'], user="alice")
+    for name in ("SUBMIT_Iwd", "Iwd"):
+        place.pool.run(["condor_qedit", number, name, f'"{tmp_path}"'], user="alice", check=False)
+    platform.bringer._clock = _quick()  # type: ignore[union-attr]
+    seen = until(platform, one, ended)
+    assert seen.state == "FAILED"
+    assert "could not be fetched" in words(seen)
+    assert victim.read_text() == "untouched"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sessions", "victim"]
+    platform.ebhpc_cleanup(one)
+    place.pool.until(lambda: place.pool.queue() == [], 20, "nothing is left")
+
+
+def _quick() -> Any:
+    began = time.time()
+    return lambda: began + (time.time() - began) * 100
+
+
+def test_check_tries_the_way_of_the_files(place: Place) -> None:
+    found = list(carrying(place).ebhpc_check())
+    assert [one for one in found if one.level == "ERROR" and one.subject != "nodes.containers"] == []
+    told = {one.subject: one.text for one in found}
+    assert "confined" in told["files"]
+    assert "a job as alice has run" in told["jobs"]
+    assert "nodes.python" in told
+    assert "nodes.root" not in told
+
+
+@pytest.mark.containers
+@pytest.mark.parametrize("runtime", ["apptainer", "docker"])
+def test_the_pool_runs_a_container_by_its_digest_and_words_arrive_as_they_are(place: Place, runtime: str) -> None:
+    lacking = containers.missing()
+    require(not lacking, f"containers cannot be tested: {'; '.join(lacking)}")
+    platform = carrying(place, containers="universe", requirements=ON[runtime])
+    hostile = ["$(id) `id`", 'it\'s "quoted"', "$$(Arch) $$$(HOME) $ENV(PATH) $(DOLLAR", "a\\", '\\"', "", " x "]
+    hostile += ["ü✓", "* ? ~"]
+    has_docker = place.pool.docker("node3") if runtime == "docker" else nullcontext()
+    with containers.registry() as registry, has_docker:
+        image = DockerImage(locations=[registry.location], digest=registry.digest)
+        script = (
+            'id -u; for word; do printf "<%s>\\n" "$word"; done; printf "%s\\n" "$WORD"; '
+            'echo kept >"$EBHPC_RESULTS/file"'
+        )
+        executable = DockerContainer(
+            image=image, entrypoint="/bin/sh", command=["-c", script, "sh", *hostile], environment={"WORD": hostile[1]}
+        )
+        one = session(executable=executable, memory=500)
+        platform.ebhpc_prepare(one)
+        one = submitted(platform, one)
+        seen = until(platform, one, ended)
+        assert seen.state == "SUCCEEDED", words(seen)
+        told = text_of(platform, one).split("\n")
+        assert told[0] == "2001"
+        assert told[1:-2] == [f"<{word}>" for word in hostile]
+        assert told[-2] == hostile[1]
+        assert text_of(platform, one, "results/file") == "kept\n"
+        platform.ebhpc_cleanup(one)
+        bad = replace(executable, image=replace(image, digest=f"sha256:{'0' * 64}"))
+        other = session(executable=bad, memory=500)
+        platform.ebhpc_prepare(other)
+        other = submitted(platform, other)
+        failed = until(platform, other, ended)
+        assert failed.state == "FAILED", words(failed)
+
+
+@pytest.mark.containers
+def test_a_service_of_the_pools_is_reached_and_ends_with_its_time(place: Place) -> None:
+    lacking = containers.missing()
+    require(not lacking, f"containers cannot be tested: {'; '.join(lacking)}")
+    platform = carrying(place, containers="universe", requirements=ON["apptainer"])
+    with containers.registry() as registry, socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        image = DockerImage(locations=[registry.location], digest=registry.digest)
+        executable = DockerContainer(
+            image=image,
+            entrypoint="/bin/httpd",
+            command=["-f", "-p", str(port)],
+            network=DockerNetwork(ports=[DockerPort(internal=DockerInternalPort(port=port), protocol="HTTP")]),
+        )
+        one = session(executable=executable, memory=500, duration=4)
+        platform.ebhpc_prepare(one)
+        one = submitted(platform, one)
+        seen = until(platform, one, lambda seen: bool(seen.connectors))
+        assert [str(way.location) for way in seen.connectors or ()] == [f"http://localhost:{port}"]
+        seen = until(platform, one, ended)
+    assert seen.state == "SUCCEEDED", words(seen)
+    assert "time is over" in words(seen)

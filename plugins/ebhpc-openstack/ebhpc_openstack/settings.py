@@ -1,0 +1,123 @@
+"""The settings of a platform of kind ``openstack``: what stands under ``settings:`` in its file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+from ebhpc.batch import JobSettings
+from ebhpc.batch.ssh import SshSettings
+from ebhpc.config import Duration, Seconds
+
+Word = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[A-Za-z0-9_][A-Za-z0-9_.+ @:-]{0,99}\Z",
+        description="a name or ID of letters, digits, spaces and . _ + @ : -",
+    ),
+]
+Prefix = Annotated[
+    str, Meta(pattern=r"\A[a-z][a-z0-9]{0,15}\Z", description="1 to 16 lower-case letters and digits, a letter first")
+]
+Count = Annotated[int, Meta(ge=1)]
+
+
+class Connectors(Struct, frozen=True, kw_only=True):
+    """How published ports are reached."""
+
+    through: Literal["none", "address", "floating"] = "none"
+    """``none``: requests with ports are refused; ``address``: by the server's own address; ``floating``: by a floating
+    IP."""
+
+    network: Word | None = None
+    """The external network of the floating IPs, by name or ID."""
+
+    def __post_init__(self) -> None:
+        if (self.through == "floating") != (self.network is not None):
+            raise ValueError(
+                "network names where floating IPs come from: expected with through: floating, and only then"
+            )
+
+
+class OpenStackSettings(Struct, frozen=True, kw_only=True):
+    """All of them."""
+
+    ssh: SshSettings
+    """The login host through which the cloud is reached."""
+
+    jobs: JobSettings
+    """How jobs run in a server; its ``root`` is a directory of the broker's host, for results."""
+
+    image: Word
+    """The image that servers boot, by name or ID; with cloud-init, Python and what ``jobs.runtime`` needs."""
+
+    cloud: Word | None = None
+    """The cloud in the login host's clouds.yaml; absent: the OS_… variables of its environment."""
+
+    python: tuple[str, ...] = ("python3",)
+    """The words that start the login host's Python which has openstacksdk."""
+
+    answer_within: Duration = Duration(20)
+    """How long the cloud may take for one answer."""
+
+    look: Seconds = Seconds(5)
+    """The least time between two looks at our servers."""
+
+    prefix: Prefix = "ebhpc"
+    """What the names and metadata of our servers begin with; each broker of a project needs its own."""
+
+    capacity: Literal["shared", "own"] = "shared"
+    """Whether others may take what is free: ``shared``: starts are expected, not kept; ``own``: nobody but the broker
+    launches where it does, so that what it has booked is kept."""
+
+    pin: bool = False
+    """Whether a server whose start is kept is created on the hypervisor that was booked; needs microversion 2.74 and
+    its policy."""
+
+    flavors: tuple[Word, ...] = ()
+    """The flavors to offer; none: all that the project sees."""
+
+    zones: tuple[Word, ...] = ()
+    """The availability zones to use, the preferred first; none: the cloud's choice."""
+
+    networks: tuple[Word, ...] | Literal["auto", "none"] = "auto"
+    """The networks of a server, by ID."""
+
+    security_groups: tuple[Word, ...] = ()
+    key_name: Word | None = None
+    """A key pair for the operators' own logins."""
+
+    devices: dict[Word, Word] = field(
+        default_factory=lambda: {"CUSTOM_GPU": "gpu", "VGPU": "gpu", "PGPU": "gpu", "PCI_DEVICE": "gpu"}
+    )
+    """Resource classes of placement, and what a request calls such devices."""
+
+    connectors: Connectors = Connectors()
+
+    build_within: Duration = Duration(600)
+    """How long a server may be in BUILD; then it is deleted."""
+
+    boot_within: Duration = Duration(600)
+    """How long from ACTIVE until our program in it has begun."""
+
+    retry: Seconds = Seconds(60)
+    """How long after a refusal for lack of room, or of quota, the next try comes, and so long no offer counts on it."""
+
+    report_kib: Annotated[int, Meta(ge=1, le=32)] = 24
+    """How much output and results a server's console carries, compressed; nova gives the last 100 KiB of a
+    console, which everything is written to twice."""
+
+    def __post_init__(self) -> None:
+        if self.jobs.access != "own":
+            raise ValueError("jobs.access must be own: what a job leaves comes back to the broker alone")
+        if self.jobs.staging != "job":
+            raise ValueError("jobs.staging must be job: the server fetches data by itself")
+        if self.pin and self.capacity != "own":
+            raise ValueError("pin is of use only with capacity: own")
+
+
+def state_directory(state: Path) -> Path:
+    """Return where the platform notes which sessions wait for room."""
+    return state / "waiting"

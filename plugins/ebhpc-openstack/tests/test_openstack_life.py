@@ -1,0 +1,279 @@
+"""Sessions' lives as servers of a real cloud, and what comes between."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from openstack_lab import MEDIUM, Place, ended, notebook, ready, runs, served, session, submitted, text_of, until, words
+
+from ebhpc.model import Allocation, DockerContainer, DockerImage, Shape
+from ebhpc_openstack import launching
+from ebhpc_openstack.asking import Call, CloudFault, NotReached, Refused, Unanswered
+from ebhpc_openstack.platform import OpenStackPlatform
+from tests.lab import containers
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
+
+HOSTILE = 'x\'; touch /pwned; "$(reboot)" `id` \\ é\n#END_OF_JOB\nEND_OF_SCRIPT\n@ebhpc 00000000 0/0 {}'
+
+
+def of(place: Place, one: Any) -> list[dict[str, Any]]:
+    """Return a session's servers, as the administrator sees them."""
+    return [server for server in place.cloud.servers() if server["name"] == f"ebhpc-{one.uuid}"]
+
+
+def gone(place: Place, platform: OpenStackPlatform, one: Any) -> None:
+    """End a session, and see that nothing of it is left in the cloud."""
+    platform.ebhpc_cancel(one)
+    platform.ebhpc_cleanup(one)
+    place.cloud.until(lambda: not of(place, one), 30, "its server is gone")
+
+
+def test_a_hostile_container_runs_in_its_server_and_its_exit_code_and_output_come_back(
+    place: Place, tmp_path: Path
+) -> None:
+    runtime = {"kind": "apptainer", "pull_options": ["--no-https"], "environment": {"APPTAINER_TMPDIR": "/tmp"}}
+    platform = place.platform(jobs={"runtime": runtime})
+    with containers.registry() as registry:
+        image = DockerImage(locations=[registry.location], digest=registry.digest)
+        script = 'printf %s "$1"; printf %s "$WORD" >&2; echo kept >$EBHPC_RESULTS/a; exit 3'
+        container = DockerContainer(
+            image=image, command=["sh", "-c", script, "sh", HOSTILE], environment={"WORD": HOSTILE}
+        )
+        one = ready(platform, session(executable=container, name=HOSTILE))
+        one = submitted(platform, one)
+        again = submitted(platform, one)
+        assert again.native == one.native == f"ebhpc-{one.uuid}"
+        seen = until(platform, one, ended, 150)
+    assert (seen.state, seen.exit_code) == ("FAILED", 3), seen
+    assert text_of(platform, one) == HOSTILE
+    assert text_of(platform, one, "stderr").endswith(HOSTILE)
+    assert text_of(platform, one, "results/a") == "kept\n"
+    assert len(of(place, one)) == 1
+    gone(place, platform, one)
+    assert text_of(platform, one) == HOSTILE
+
+
+def test_a_connection_cut_while_a_server_is_asked_for_leaves_one_server(place: Place) -> None:
+    platform = place.platform(answer_within="30s")
+    one = ready(platform, session())
+    platform.ebhpc_snapshot(int(time.time()))
+    platform.launches.body(one)
+    faults: list[Exception] = []
+
+    def submit() -> None:
+        try:
+            platform.ebhpc_submit(one)
+        except CloudFault as fault:
+            faults.append(fault)
+
+    with place.cloud.held("nova-api"):
+        asking = threading.Thread(target=submit)
+        asking.start()
+        time.sleep(1.5)  # the question is on its way to a service that does not read it yet
+        for process in place.cloud.sessions():
+            process.kill()
+        asking.join(20)
+    assert not asking.is_alive()
+    assert [type(fault) for fault in faults] == [Unanswered], faults
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            native = platform.ebhpc_submit(one)
+            break
+        except CloudFault:
+            assert time.monotonic() < deadline
+            time.sleep(1)
+    assert native == f"ebhpc-{one.uuid}"
+    assert len(of(place, one)) == 1
+    gone(place, platform, one)
+
+
+def test_a_login_host_that_reboots_is_found_again(place: Place) -> None:
+    platform = place.platform()
+    assert platform.ebhpc_snapshot(1).nodes
+    place.cloud.sshd.kill()
+    for process in place.cloud.sessions():
+        process.kill()
+    with pytest.raises((NotReached, Unanswered)):
+        platform.ebhpc_snapshot(2)
+    began = time.monotonic()
+    with pytest.raises(NotReached, match="not reached"):
+        platform.ebhpc_snapshot(3)
+    assert time.monotonic() - began < 2
+    place.cloud.sshd.start()
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            assert platform.ebhpc_snapshot(4).nodes
+            break
+        except NotReached:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+
+
+def test_nova_that_is_down_is_told_and_a_session_goes_on(place: Place, tmp_path: Path) -> None:
+    notebook(tmp_path, "print('went on')")
+    platform = place.platform()
+    with served(tmp_path) as url:
+        one = submitted(platform, ready(platform, session(f"{url}/note.ipynb")))
+        with place.cloud.without_nova_api():
+            with pytest.raises(CloudFault):
+                platform.ebhpc_observe([one])
+            with pytest.raises(CloudFault):
+                platform.ebhpc_snapshot(1)
+        seen = until(platform, one, ended)
+    assert seen.state == "SUCCEEDED", seen
+    gone(place, platform, one)
+
+
+def test_a_token_that_is_no_longer_good_is_renewed(place: Place) -> None:
+    platform = place.platform()
+    assert platform.ebhpc_snapshot(1).nodes
+    users = place.cloud.ask("keystone", "/v3/users?name=broker")["users"]
+    for enabled in (False, True):
+        body = {"user": {"enabled": enabled}}
+        place.cloud.ask("keystone", f"/v3/users/{users[0]['id']}", "PATCH", body)
+    # Nova has seen the token just now and believes it for a while; glance asks keystone
+    assert platform.cloud.image("debian")
+    assert platform.cloud.image("nothing of that name") is None
+
+
+def test_a_quota_that_others_took_is_waited_for_by_who_has_an_expectation_alone(place: Place) -> None:
+    platform = place.platform(retry="0s")
+    place.cloud.quota(instances=0)
+    kept = ready(platform, session(firm=True))
+    with pytest.raises(Refused, match="Quota exceeded"):
+        platform.ebhpc_submit(kept)
+    one = submitted(platform, ready(platform, session()))
+    (seen,) = platform.ebhpc_observe([one])
+    assert seen.state == "PENDING"
+    assert "Quota exceeded" in words(seen)
+    place.cloud.quota(instances=10)
+    until(platform, one, lambda seen: len(of(place, one)) == 1)
+    assert of(place, kept) == []
+    gone(place, platform, one)
+
+
+def test_no_valid_host_is_told_and_asked_again_until_there_is_one(place: Place) -> None:
+    platform = place.platform(cloud="member", retry="2s")
+    platform.ebhpc_snapshot(1)
+    hosts = [host.name for host in place.cloud.hosts]
+    for host in hosts:
+        place.cloud.enable(host, False)
+    one = submitted(platform, ready(platform, session(shape=MEDIUM)))
+    until(platform, one, lambda seen: "No valid host" in words(seen))
+    (refusal,) = platform.follower.refusals
+    assert refusal.shape == MEDIUM
+    taken = platform.ebhpc_snapshot(int(time.time())).running
+    assert [job.id for job in taken if job.allocations] == ["no room in nova"]
+    for host in hosts:
+        place.cloud.enable(host, True)
+    until(platform, one, lambda seen: [server["status"] for server in of(place, one)] == ["ACTIVE"])
+    kept = submitted(
+        platform, ready(platform, session(firm=True, shape=Shape(cores=16, memory=65536, devices={"scratch": 40})))
+    )
+    seen = until(platform, kept, ended)
+    assert seen.state == "FAILED"
+    assert "No valid host" in words(seen)
+    gone(place, platform, kept)
+    gone(place, platform, one)
+
+
+def test_a_server_that_never_leaves_build_is_deleted_and_asked_for_again(place: Place) -> None:
+    platform = place.platform(build_within="2s", retry="1s")
+    with place.cloud.held("nova-scheduler"):
+        one = submitted(platform, ready(platform, session()))
+        until(platform, one, lambda seen: "was not ready within its time" in words(seen))
+    slow = replace(platform.settings, build_within=type(platform.settings.build_within)(600))
+    platform.follower._settings = slow
+    until(platform, one, lambda seen: [server["status"] for server in of(place, one)] == ["ACTIVE"])
+    gone(place, platform, one)
+
+
+def test_servers_that_others_delete_or_stop_or_that_lie_idle_are_told(place: Place, tmp_path: Path) -> None:
+    notebook(tmp_path, "import time; time.sleep(300)")
+    platform = place.platform()
+    with served(tmp_path) as url:
+        deleted, stopped = (submitted(platform, ready(platform, session(f"{url}/note.ipynb"))) for _ in range(2))
+        for one in (deleted, stopped):
+            seen = until(platform, one, runs)
+            assert seen.started is not None
+        place.cloud.ask("nova", f"/v2.1/servers/{of(place, deleted)[0]['id']}", "DELETE")
+        assert until(platform, deleted, lambda seen: seen.state != "RUNNING").state in ("GONE", "FAILED")
+        place.cloud.ask("nova", f"/v2.1/servers/{of(place, stopped)[0]['id']}/action", "POST", {"os-stop": None})
+        seen = until(platform, stopped, ended)
+        assert "was stopped before its job had ended" in words(seen)
+    gone(place, platform, stopped)
+    idle = place.platform(boot_within="1s", jobs={"python": "/nonexistent/python"})
+    one = submitted(idle, ready(idle, session()))
+    assert "nothing in it has told its console" in words(until(idle, one, ended))
+    gone(place, idle, one)
+
+
+def test_orphans_and_second_servers_are_deleted_and_what_belongs_to_a_session_is_not(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform = place.platform()
+    orphan, kept = (submitted(platform, ready(platform, session())) for _ in range(2))
+    (made,) = platform.cloud.create([platform.launches.body(kept)])
+    assert made.id is not None
+    assert len(of(place, kept)) == 2
+    platform.ebhpc_observe([kept])
+    place.cloud.until(lambda: len(of(place, kept)) == 1, 30, "the second one is deleted")
+    platform.ebhpc_reconcile([kept])
+    assert len(of(place, orphan)) == 1, "it is young"
+    monkeypatch.setattr(launching, "YOUNG", -60)
+    platform.ebhpc_reconcile([kept])
+    place.cloud.until(lambda: not of(place, orphan), 30, "the orphan is deleted")
+    assert len(of(place, kept)) == 1
+    gone(place, platform, kept)
+
+
+def test_a_kept_start_is_made_on_its_hypervisor_at_its_time(place: Place) -> None:
+    platform = place.platform(capacity="own", pin=True)
+    platform.ebhpc_snapshot(1)
+    one = ready(platform, session(firm=True, start=6, node="node2"))
+    one = submitted(platform, one)
+    (seen,) = platform.ebhpc_observe([one])
+    assert seen.state == "PENDING"
+    assert of(place, one) == []
+    until(platform, one, lambda seen: [server["status"] for server in of(place, one)] == ["ACTIVE"])
+    assert time.time() >= one.start
+    (server,) = of(place, one)
+    assert server["OS-EXT-SRV-ATTR:hypervisor_hostname"] == "node2"
+    (job,) = platform.ebhpc_snapshot(int(time.time())).running
+    assert (job.session, job.ends) == (one.uuid, one.end)
+    assert job.allocations == (Allocation(node="node2", cores=1, memory=1024, devices={"scratch": 10}),)
+    gone(place, platform, one)
+
+
+def test_a_floating_ip_is_given_to_a_server_and_given_back(place: Place) -> None:
+    platform = place.platform(connectors={"through": "floating", "network": "public"})
+    one = submitted(platform, ready(platform, session()))
+    until(platform, one, lambda seen: [server["status"] for server in of(place, one)] == ["ACTIVE"])
+    (server,) = platform.cloud.servers()
+    address = platform.follower._address(one, server)
+    assert address is not None
+    assert address.startswith("198.51.100.")
+    assert platform.follower._address(one, server) == address
+    (listed,) = place.cloud.ask("neutron", "/v2.0/floatingips")["floatingips"]
+    assert listed["description"] == one.native
+    gone(place, platform, one)
+    assert place.cloud.ask("neutron", "/v2.0/floatingips")["floatingips"] == []
+
+
+@pytest.mark.parametrize("way", ["certificate", "jump"])
+def test_other_ways_in_work(place: Place, way: str) -> None:
+    ssh = place.cloud.ssh
+    keys = ssh.key_file.parent
+    host = {"host": ssh.host, "port": ssh.port, "user": ssh.user, "known_hosts": str(ssh.known_hosts)}
+    certified = {"key_file": str(keys / "certified"), "certificate_file": str(keys / "certified-cert.pub")}
+    more = certified if way == "certificate" else {"jump": {**host, "key_file": str(ssh.key_file)}}
+    platform = place.platform(ssh=more)
+    assert [answer.status for answer in platform.cloud.ask(Call(service="who"))] == [200]

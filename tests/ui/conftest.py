@@ -1,0 +1,150 @@
+"""One browser and one real broker for all tests of the page."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import json
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.broker import PASSWORD, QUICK, RunningBroker, local_platform
+from tests.labs import require
+
+playwright = pytest.importorskip("playwright.sync_api")
+
+from tests.ui.browsing import User, browser, chromium  # noqa: E402
+
+_THERE = "import os; os.chdir(os.environ['EBHPC_RESULTS'])"
+
+NOTES = {
+    "good.ipynb": [_THERE, "print('It works')", "open('table.txt', 'w').write('1 2 3')"],
+    "slow.ipynb": ["import time; time.sleep(45)"],
+    # A job that wants to act as its reader: by its output, by files of every kind that a browser might run
+    "evil.ipynb": [
+        _THERE,
+        "from IPython.display import HTML",
+        "HTML('<script>top.pwned = 1</script><img src=x onerror=\"top.pwned = 1\"><b id=shown>seen</b>')",
+        "bad = '<script>top.pwned = 1; alert(1)</script>'",
+        "open('page.html', 'w').write('<h1>page</h1>' + bad + '<form action=/ui/sign-out method=post></form>')",
+        "open('draw.svg', 'w').write('<svg xmlns=\"http://www.w3.org/2000/svg\" onload=\"alert(1)\"/>')",
+        "open('<img src=x onerror=alert(1)>.txt', 'w').write(bad)",
+        "print(bad)",
+    ],
+}
+
+
+@pytest.fixture(scope="session")
+def notebooks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a web server with notebooks."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    for name, cells in NOTES.items():
+        (folder / name).write_text(
+            json.dumps(
+                {
+                    "nbformat": 4,
+                    "nbformat_minor": 5,
+                    "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+                    "cells": [
+                        {
+                            "cell_type": "code",
+                            "id": f"c{n}",
+                            "metadata": {},
+                            "source": source,
+                            "outputs": [],
+                            "execution_count": None,
+                        }
+                        for n, source in enumerate(cells)
+                    ],
+                }
+            )
+        )
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+class Site(RunningBroker):
+    """``ebhpc serve`` with the accounts admin, ada and bob."""
+
+    def make_people(self) -> None:
+        """Make ada's and bob's accounts."""
+        for name in ("ada", "bob"):
+            self.command("account", "add", name, "--password-file", str(self.folder / "password"))
+
+    def as_user(self, name: str) -> httpx.Client:
+        """A client of the API."""
+        return httpx.Client(
+            base_url=self.url,
+            auth=(name, PASSWORD),
+            headers={"Accept": "application/json"},
+            trust_env=False,
+            timeout=30,
+        )
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A broker for this machine: API and driver under ``ebhpc serve``."""
+    made = Site(
+        tmp_path_factory.mktemp("site"), {**QUICK, "offers": {"lifetime": "10m"}, "platforms": [local_platform()]}
+    )
+    try:
+        made.make_ready()
+        made.make_people()
+        made.start("serve")
+        made.wait_ready()
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture(scope="session")
+def chrome() -> Iterator[Any]:
+    """A headless Chromium."""
+    require(chromium() is not None, "this needs Chromium (Debian: apt-get install chromium)")
+    with browser() as running:
+        yield running
+
+
+@pytest.fixture
+def user(chrome: Any, site: Site) -> Iterator[Callable[..., User]]:
+    """Make users who are signed in; at the end no page of theirs may have done what it must not."""
+    made: list[User] = []
+
+    def make(name: str | None = "ada", path: str = "/ui/", **options: Any) -> User:
+        one = User(chrome, site.url, **options)
+        made.append(one)
+        if name is not None:
+            one.sign_in(name, PASSWORD, path)
+        return one
+
+    yield make
+    faults = [fault for one in made for fault in one.faults]
+    for one in made:
+        one.close()
+    assert not faults, faults
+
+
+@pytest.fixture(scope="session")
+def request_of() -> Callable[..., dict[str, Any]]:
+    """Make the document of a request for a notebook."""
+    from ebhpc.model import kinds
+
+    def make(location: str, name: str | None = None, **parts: Any) -> dict[str, Any]:
+        executable: dict[str, Any] = {"kind": kinds.JUPYTER_NOTEBOOK, "location": location}
+        if name is not None:
+            executable["meta"] = {"name": name}
+        return {"executable": executable, "schedule": {"requested": {"duration": "PT10M"}}, **parts}
+
+    return make
