@@ -6,7 +6,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from bench import planning, refresh
+from bench import page, planning, refresh, reserved
 from bench.anatomy import anatomy
 from bench.serving import CONNECTIONS, THREADS, WORKERS, measure
 
@@ -59,6 +59,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ebhpc-bench-", dir=Path.cwd() / "build") as folder:
         refresh.show(refresh.measure(Path(folder), wanted.requests))
     planning.show(planning.measure(Path.cwd() / "build", wanted.questions))
+    reserved.show(reserved.harm_figures())
+    reserved.week_figures(None, [4], 0.1, Path.cwd() / "build")
+    with tempfile.TemporaryDirectory(prefix="ebhpc-bench-", dir=Path.cwd() / "build") as folder:
+        page.show(page.measure(Path(folder)))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,9 @@ import tempfile
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -37,6 +39,7 @@ from ebhpc_slurm.platform import SlurmPlatform
 from ebhpc_slurm.transport import SlurmFault
 from tests.lab.slurm import Cluster, missing, slurm_cluster
 
+T = TypeVar("T")
 GAP = 120
 ON_TIME = 10
 """Seconds after the promised start within which a job is on time: the scheduler itself takes up to four."""
@@ -144,17 +147,22 @@ def measure(cluster: Cluster, state: Path, seconds: int, seed: int) -> Tally:
     return tally
 
 
-def main() -> None:
-    """Measure, and print the figures."""
-    parser = argparse.ArgumentParser(prog="python -m bench.slurm_starts", description=__doc__)
-    parser.add_argument("--seconds", type=int, default=300, help="how long sessions come (default %(default)s)")
+def measured(name: str, about: str | None, measure: Callable[[Cluster, Path, int, int], T], seconds: int) -> T:
+    """Read the arguments of a measurement of so many ``seconds``, and carry it out on a cluster of its own."""
+    parser = argparse.ArgumentParser(prog=f"python -m {name}", description=about)
+    parser.add_argument("--seconds", type=int, default=seconds, help="how long it goes on (default %(default)s)")
     parser.add_argument("--seed", type=int, default=1)
     wanted = parser.parse_args()
     lacking = missing()
     if lacking:
         raise SystemExit(f"the Slurm lab cannot run: {'; '.join(lacking)}")
     with tempfile.TemporaryDirectory(prefix="ebhpc-bench-") as folder, slurm_cluster("26.05") as cluster:
-        tally = measure(cluster, Path(folder), wanted.seconds, wanted.seed)
+        return measure(cluster, Path(folder), wanted.seconds, wanted.seed)
+
+
+def main() -> None:
+    """Measure, and print the figures."""
+    tally = measured("bench.slurm_starts", __doc__, measure, 300)
     kept = sum(late <= ON_TIME for late in tally.late)
     print(
         f"{len(tally.late)} sessions were reserved; {tally.refused} were refused, for {tally.unplanned} was no window"

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import http.server
 import sys
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +24,6 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-@contextlib.contextmanager
-def files_served(folder: Path) -> Iterator[str]:
-    """Serve a folder over HTTP on loopback; gives its URL."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-
-
 def main() -> None:
     """Take all of them."""
     from bench.page import PASSWORD, USER
@@ -49,6 +31,7 @@ def main() -> None:
     from tests.broker import ADMIN, local_platform, running_broker
     from tests.broker import PASSWORD as ADMINS
     from tests.ui.browsing import User, browser
+    from tools.demonstration import files_served
 
     PICTURES.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
@@ -65,18 +48,16 @@ def main() -> None:
         running = stack.enter_context(process(command, log))
         wait_for(f"http://127.0.0.1:{port}/health/live", running, log, 200)
         chrome = stack.enter_context(browser())
-        offers = session = None
+        session = None
         for way, options in WAYS.items():
             user = User(chrome, f"http://127.0.0.1:{port}", **options)
             shoot = functools.partial(take, user, way)
             shoot("sign-in", "/ui/sign-in", "#username")
             user.sign_in(USER, PASSWORD)
             shoot("ask", "/ui/", "#verdict.yes", before=describe)
-            if offers is None:
-                user.page.click("#submit")
-                user.page.wait_for_selector("#accept-1")
-                offers = user.page.url.removeprefix(user.url)
-            shoot("offers", offers, "#accept-1")
+            user.page.click("#submit")
+            user.page.wait_for_selector("#accept-1")
+            shoot("offers", user.page.url.removeprefix(user.url), ".legend li")
             shoot("platforms", "/ui/platforms", ".legend li")
             user.close()
 
@@ -110,6 +91,7 @@ def take(user: Any, way: str, name: str, path: str, there: str, *, before: Calla
     if before is not None and name != "ask":
         before(page)
     page.wait_for_timeout(700)
+    page.evaluate("scrollTo(0, 0)")
     page.screenshot(path=PICTURES / f"{name}-{way}.png")
 
 

@@ -101,7 +101,11 @@ class Gate:
             return self._accounts.identify(req.auth, client_address(req, self._api))
         except Problem as problem:
             self._audit.note(
-                req, "sign-in", result="refused", detail=str(problem.description), username=claimed_username(req.auth)
+                req,
+                "sign-in",
+                result="refused" if problem.status_code < 500 else "failed",
+                detail=str(problem.description),
+                username=claimed_username(req.auth),
             )
             raise
 

@@ -101,7 +101,7 @@ class TimelineDocument(Wire):
 
 
 class PicturePartition(Wire):
-    """A partition; `runs` are its nodes, each a pair of the first's place in `nodes` and how many follow one another."""
+    """A partition; `runs` are its nodes: pairs of the first's place in `nodes` and how many follow one another."""
 
     name: str
     runs: list[list[int]]

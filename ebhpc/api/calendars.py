@@ -72,9 +72,7 @@ class CalendarFile(Readable):
         key = req.get_param("key", default="")
         owner = calendar_owner(broker.store, _hash(key)) if 0 < len(key) <= _LONGEST_KEY else None
         if owner is None or broker.accounts.recall(owner) is None:
-            raise Problem(
-                404, "this is no calendar's address, or not any more; POST /sessions/calendar makes one"
-            )
+            raise Problem(404, "this is no calendar's address, or not any more; POST /sessions/calendar makes one")
         now = broker.clock()
         found = reserved_sessions(broker.store, owner, since=now - KEPT)
         resp.data = calendar_text(found, base_url(req, broker.config.api), now)

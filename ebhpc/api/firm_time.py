@@ -32,6 +32,7 @@ from ebhpc.planning.firm import (
     merged,
     node_hours,
     nodes_of,
+    with_bookings_read,
 )
 from ebhpc.policy import matches
 from ebhpc.store import Approval, FirmTimeOf, NewOffer, firm_time_of
@@ -56,7 +57,6 @@ class Ruled:
         self.refusals: tuple[Message, ...] = ()
         self._harm: dict[int, Harm] = {}
         self._windows: list[Window] = []
-        self._pricing = Pricing(timeline, self._now)
 
     def windows(self, asked: Asked) -> list[Window]:
         """Return windows that keep to the rules, the cheapest first; none: ``refusals`` may say why."""
@@ -67,11 +67,12 @@ class Ruled:
     def kept(self, windows: Iterable[Window]) -> list[Window]:
         """Return those of a plugin's windows that keep to the rules."""
         kept = []
+        pricing = Pricing(self.site.timeline, self._now)
         for window in windows:
             if told := broken_rules(window, self.site):
                 self.refusals = told
             else:
-                kept.append(self._told(window, self._pricing.harm(window)))
+                kept.append(self._told(window, pricing.harm(window)))
         return kept
 
     def _told(self, window: Window, harm: Harm) -> Window:
@@ -161,6 +162,7 @@ def still_allowed(
             rules, timeline = rules_of(config, asking.identity), latest[name]
             has = _has(tx, asking, name, timeline) if rules.node_hours_per_week is not None else ()
             site = _site(config, rules, timeline, int(asking.now), has)
+            site = with_bookings_read(site)
             for place, window in enumerate(windows):
                 beside = (*windows[:place], *windows[place + 1 :])
                 if broken_rules(window, replace(site, beside=beside)):

@@ -98,6 +98,14 @@ class OpenIssuer:
             raise IssuerSilent(f"the issuer {self.settings.name} has no keys for us")
         raise UnknownKey
 
+    def published_keys(self) -> int:
+        """Fetch its keys now; return how many of them can be used.
+
+        Raises:
+            IssuerSilent: it does not answer.
+        """
+        return len(self._fetch())
+
     def endpoints(self) -> Endpoints:
         """Return where its services are.
 

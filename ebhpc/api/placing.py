@@ -117,6 +117,8 @@ def _plan_one(
     kept, reasons = _affordable(asking, one, zip(found, quotes, strict=True))
     if ruled is None:
         return kept, reasons
+    # Why nothing is kept, where there is but a place in the queue
+    reasons = (*reasons, *(replace(item, level="INFO") for item in ruled.refusals))
     return [
         replace(
             item,

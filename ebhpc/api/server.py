@@ -297,6 +297,8 @@ def run_api(
     folder = Path(given or _new_folder())
     os.environ[_SHARED] = str(folder)
     here = os.getpid()
+    if given is None and "prometheus_client" in sys.modules:
+        log.error("prometheus_client was imported too early: /metrics tells of one worker only")
     manager = ServiceManager.of_process()
 
     def serves(address: str) -> None:

@@ -11,6 +11,7 @@ from ebhpc.model import (
     ClusterCompute,
     DockerContainer,
     JupyterNotebook,
+    ReservedTime,
     Shape,
     SimpleCompute,
     SingularityContainer,
@@ -24,13 +25,15 @@ def abilities(
     devices: Collection[str] = (),
     computes: tuple[type, ...] = (SimpleCompute, ClusterCompute),
     executables: tuple[type, ...] = (),
+    spread: tuple[type, ...] = (),
     most: Shape | None = None,
 ) -> Abilities:
     """Declare what jobs are able to.
 
     ``devices`` are the types of devices that the nodes have, ``most`` the largest node (None: not known), ``computes``
     what the plugin understands, ``executables`` what it runs beside the standard's: of those several nodes may be asked
-    for, which containers and notebooks could not use.
+    for, which containers and notebooks could not use; of the others so for those in ``spread``. Time for its user
+    (``ReservedTime``) is refused unless it is among ``executables``.
     """
     runtime = settings.runtime
     cannot: dict[type, str] = {}
@@ -42,11 +45,13 @@ def abilities(
         cannot[DockerContainer] = "its nodes have no container runtime"
     if runtime.kind != "apptainer":
         cannot[SingularityContainer] = "its nodes have no apptainer"
+    if ReservedTime not in executables:
+        cannot[ReservedTime] = "it keeps a start for a job, not time for its user"
     return Abilities(
-        executables=(DockerContainer, SingularityContainer, JupyterNotebook, BatchScript, *executables),
+        executables=(DockerContainer, SingularityContainer, JupyterNotebook, BatchScript, ReservedTime, *executables),
         cannot=cannot,
         computes=computes,
-        spread=(BatchScript, *executables),
+        spread=(*spread, *executables),
         most=most,
         architecture=settings.architecture,
         registries=None if runtime.registries is None else tuple(runtime.registries),

@@ -23,8 +23,8 @@ from ebhpc.model.times import parse_duration
 def approve(context: click.Context, session: str | None, refuse: str | None, reason: str | None) -> None:
     """Approve SESSION, which an administrator must before its firm time is used, or refuse it.
 
-    Without SESSION the sessions that wait are listed, the most urgent first. The beginning of a UUID is enough where it
-    is the only one.
+    Without SESSION the sessions that wait are listed, the most urgent first. The end of a UUID is enough where it is
+    the only one.
     """
     if session is None and (refuse or reason):
         raise click.UsageError("Say which session; without one, those that wait are listed.")
@@ -40,7 +40,7 @@ def approve(context: click.Context, session: str | None, refuse: str | None, rea
 
 
 def _whole(session: str, waiting: list[dict[str, Any]]) -> str:
-    found = [str(item.get("session")) for item in waiting if str(item.get("session", "")).startswith(session)]
+    found = [str(item.get("session")) for item in waiting if str(item.get("session", "")).endswith(session)]
     return found[0] if len(found) == 1 else session
 
 
@@ -60,7 +60,7 @@ def _list(context: click.Context, waiting: list[dict[str, Any]]) -> None:
 
 def _row(item: dict[str, Any], now: datetime) -> list[str]:
     return [
-        str(item.get("session", ""))[:8],
+        str(item.get("session", "")),
         str(item.get("owner", "")),
         str(item.get("platform", "")),
         str(item.get("name") or ""),

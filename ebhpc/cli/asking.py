@@ -132,7 +132,7 @@ def _offer_row(number: int, offer: SimpleSession, now: datetime) -> list[str]:
     cores, memory = facts.cores_of(offer), facts.memory_of(offer)
     return [
         str(number),
-        facts.uuid_of(offer)[:8],
+        facts.uuid_of(offer)[-8:],
         times.words_of_interval(*start, now) if start else "",
         times.words_of_duration(duration) if duration is not None else "",
         "" if cores is None else str(cores),

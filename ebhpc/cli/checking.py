@@ -14,6 +14,7 @@ from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
 from ebhpc.cli.assembly import SchemaError, load_site_plugins, open_site
+from ebhpc.cli.checking_identity import check_identity
 from ebhpc.config import Config
 from ebhpc.model import Finding
 from ebhpc.planning.queue import Accuracy, accuracy_of_starts
@@ -45,6 +46,7 @@ def check_all(config: Config, plugins_dir: Path | None) -> list[Finding]:
     try:
         findings = [Finding(level="INFO", subject="database", text="reached, at the revision needed")]
         findings += _drivers(config, site.store)
+        findings += check_identity(config)
         findings += site.plugins.findings
         findings += site.platforms.findings
         for platform in site.platforms.values():

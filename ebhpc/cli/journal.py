@@ -66,7 +66,9 @@ class JournalHandler(logging.Handler):
             with tempfile.TemporaryFile(dir="/dev/shm") as file:  # it has no name  # nosec B108
                 file.write(data)
                 file.flush()
-                socket.send_fds(self._way, [b""], [file.fileno()], 0, self._path)
+                # Not socket.send_fds, which leaves the address out
+                rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", file.fileno()))
+                self._way.sendmsg([b""], [rights], 0, self._path)
 
     def close(self) -> None:
         """Close the socket."""

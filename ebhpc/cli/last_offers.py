@@ -12,7 +12,7 @@ import click
 import msgspec
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_SHORTEST_PREFIX = 4
+_SHORTEST = 4
 
 NAMES_OF_SESSIONS = (
     "An offer or session is named by its UUID; those of the last 'ebhpc offers' also by the number in its "
@@ -61,7 +61,8 @@ def recall(file: Path) -> LastOffers | None:
 
 
 def which(text: str, broker: str, file: Path) -> str:
-    """Return the UUID that ``text`` means: itself, or a number or prefix of the last offers of ``broker``.
+    """Return the UUID that ``text`` means: itself, or a number of the last offers of ``broker``, or
+    the end or beginning of the UUID of one.
 
     Raises:
         click.UsageError: it means none, or several.
@@ -76,17 +77,19 @@ def which(text: str, broker: str, file: Path) -> str:
         )
     if last.broker != broker:
         raise click.UsageError(f"{text!r} is no UUID, and the last 'ebhpc offers' asked another broker, {last.broker}.")
-    if wanted.isdecimal() and len(wanted) < _SHORTEST_PREFIX:
+    if wanted.isdecimal() and len(wanted) < _SHORTEST:
         number = int(wanted)
         if 1 <= number <= len(last.offers):
             return last.offers[number - 1]
         raise click.UsageError(f"There is no offer {number}: the last 'ebhpc offers' brought {len(last.offers)}.")
-    if len(wanted) < _SHORTEST_PREFIX:
-        raise click.UsageError(f"{text!r} is too short: give at least {_SHORTEST_PREFIX} letters of the UUID.")
-    found = [uuid for uuid in last.offers if uuid.lower().startswith(wanted)]
+    if len(wanted) < _SHORTEST:
+        raise click.UsageError(f"{text!r} is too short: give at least {_SHORTEST} letters of the UUID.")
+    # UUIDs of one moment begin alike, so the end is what is shown
+    found = [uuid for uuid in last.offers if uuid.lower().endswith(wanted)]
+    found = found or [uuid for uuid in last.offers if uuid.lower().startswith(wanted)]
     if len(found) == 1:
         return found[0]
     raise click.UsageError(
-        f"{text!r} begins {'several' if found else 'none'} of the UUIDs of the last 'ebhpc offers'."
+        f"{text!r} is the end or beginning of {'several' if found else 'none'} of the UUIDs of the last 'ebhpc offers'."
         + ("" if found else " Give the whole UUID.")
     )

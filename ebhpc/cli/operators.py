@@ -108,13 +108,15 @@ def api(config: Config, plugins_dir: Path | None) -> None:
     from ebhpc.api import create_app
     from ebhpc.api.rates import Counters
     from ebhpc.api.server import run_api
-    from ebhpc.ui import with_page
 
     load_site_plugins(plugins_dir)  # what is wrong is told once, before there are workers
     counters = Counters()
 
     def maker(config: Config) -> Callable[[], Any]:
         def make_app() -> Any:
+            # Not before the workers share a directory for their measures: it imports what decides on that
+            from ebhpc.ui import with_page
+
             site = _site(config, plugins_dir)
             parts: list[Any] = []
             app = create_app(

@@ -170,7 +170,6 @@ def write_windows(found: Sequence[SimpleSession], now: datetime) -> None:
     screen.table(
         (
             "",
-            "window",
             f"start ({times.zone_name(now)})",
             "duration",
             "cost",
@@ -189,7 +188,6 @@ def _row(number: int, offer: SimpleSession, now: datetime) -> list[str]:
     start, duration = facts.start_of(offer), facts.duration_of(offer)
     return [
         str(number),
-        facts.uuid_of(offer)[:8],
         times.words_of_interval(*start, now) if start else "",
         times.words_of_duration(duration) if duration is not None else "",
         facts.words_of_range_of(offer.costs, kinds.MONETARY),

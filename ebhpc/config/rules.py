@@ -135,26 +135,17 @@ class ContentRule(Rule, frozen=True, kw_only=True):
     """Where data comes from: beginnings of URLs, as ``https://*.example.org/public/``."""
 
     notebooks: Allowance = Allowance()
-    """Where notebooks come from: beginnings of URLs."""
+    """Where notebooks, and batch scripts that are fetched, come from: beginnings of URLs."""
 
     ports: Ports = Ports()
     """Which ports a container may publish."""
 
 
-class OthersRule(Struct, frozen=True, kw_only=True):
-    """Who, beside administrators, may see or end sessions that are not theirs."""
-
-    name: RuleName
-    """What the audit trail calls it."""
-
-    who: Who
-    """Who may."""
+class OthersRule(Rule, frozen=True, kw_only=True):
+    """Who, beside administrators, may see or end sessions that are not theirs; it names somebody."""
 
     whose: Who = EVERYBODY
     """Whose sessions; absent: everybody's."""
-
-    platforms: tuple[Word, ...] = ()
-    """On which platforms; absent: all."""
 
     may: tuple[Literal["see", "end"], ...] = ("see",)
     """What they may."""
@@ -189,11 +180,14 @@ class SitePolicy(Struct, frozen=True, kw_only=True):
         for who in self.administrators:
             if who == EVERYBODY:
                 raise ValueError("administrators: expected users, groups or issuers; nothing listed is everybody")
-        rules = (*self.access, *self.limits, *self.content)
-        names = [*(rule.name for rule in rules), *(rule.name for rule in self.others)]
+        names = [rule.name for rule in self.rules()]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"two rules are called {twice[0]}; refusals tell the name, so give each its own")
+
+    def rules(self) -> list[Rule]:
+        """Return all rules."""
+        return [*self.access, *self.limits, *self.content, *self.others]
 
 
 def port_range(text: str) -> range:

@@ -320,8 +320,10 @@ class Driver:
         """Have nothing wait for the old time to come again."""
         log.warning("driver %s: the clock was set back by %.0f s", self.name, self._last - now)
         self._compare_due = self._look_due = self._retention_due = now
-        for one in (*self._snapshots.values(), *self._forecasts.values(), *self._reconciling.values()):
-            one.due = min(one.due, now)
+        for name in self._platforms:
+            self._snapshots[name].due = min(self._snapshots[name].due, now)
+            self._forecasts[name].due = min(self._forecasts[name].due, now)
+            self._reconciling[name].due = min(self._reconciling[name].due, now)
         for charge in self.charges.where(lambda charge: now < charge.due < math.inf):
             charge.due = now
 

@@ -34,6 +34,7 @@ from ebhpc.store import (
     SessionRecord,
     Store,
     as_session,
+    booked_nodes,
     bookings_revision,
     not_begun,
     reallocate,
@@ -60,7 +61,8 @@ class Mending:
         self._platform = platform
         self._kinds = kinds
         self._clock = clock
-        self._packed: bytes | None = None
+        self._newest: tuple[Snapshot, bytes] | None = None
+        self._all_was_well = False
         self._suspected: dict[str, frozenset[str]] = {}
         self._unsettled: set[str] = set()
         self._able = platform.implements("ebhpc_hold")
@@ -68,25 +70,29 @@ class Mending:
     @property
     def waits(self) -> bool:
         """Whether there is a snapshot that was not looked at."""
-        return self._packed is not None
+        return self._newest is not None
 
     def offer(self, snapshot: Snapshot, packed: bytes) -> None:
         """Take a snapshot that was published, for the next ``run``."""
         if self._able:
-            self._packed = packed
+            self._newest = snapshot, packed
 
     def run(self) -> None:
         """Look at the newest snapshot, and mend what has lost a node."""
-        packed, self._packed = self._packed, None
-        if packed is None:
+        newest, self._newest = self._newest, None
+        if newest is None:
             return
         now = self._clock()
+        well = not self._unsettled and _State(newest[0]).has(booked_nodes(self._store, self._platform.name))
+        # After a loss one more look, to tell that all is well again
+        if well and self._all_was_well:
+            return
+        self._all_was_well = well
         records = not_begun(self._store, self._platform.name, now=now)
         if not records:
             self._suspected = {}
             return
-        snapshot = decode_snapshot(packed)
-        state = _State(snapshot)
+        state = _State(decode_snapshot(newest[1]))
         suspected: dict[str, frozenset[str]] = {}
         for record in records:
             lost = state.lost(record)
@@ -259,6 +265,12 @@ class _State:
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self.nodes = {node.name: node for node in snapshot.nodes}
+
+    def has(self, names: frozenset[str]) -> bool:
+        """Whether all nodes of these names can be used, and nobody else has reserved any of them, whenever."""
+        usable = (name in self.nodes and self.nodes[name].state is NodeState.UP for name in names)
+        taken = (share.node for one in self.snapshot.reservations if one.session is None for share in one.allocations)
+        return all(usable) and names.isdisjoint(taken)
 
     def lost(self, record: SessionRecord) -> dict[str, str]:
         """Return the nodes of a session that will not be there for it, and why."""

@@ -11,6 +11,7 @@ import msgspec
 
 from ebhpc.config.rules import Allowance, ContentRule, port_range
 from ebhpc.model import (
+    BatchScript,
     Data,
     DockerContainer,
     IvoaData,
@@ -56,10 +57,15 @@ def _executable(rule: ContentRule, request: Request) -> Iterator[Message]:
     elif isinstance(executable, SingularityContainer):
         yield from _image(rule, executable.location or "", "/executable/location")
         yield from _digest(rule, _digest_of(executable.location or ""))
-    elif isinstance(executable, JupyterNotebook) and not _place_allowed(rule.notebooks, executable.location or ""):
-        yield _refusal(
-            rule, "/executable/location", "notebooks from {location}", location=_shown(executable.location or "")
-        )
+    elif isinstance(executable, JupyterNotebook):
+        yield from _fetched(rule, executable.location or "", "notebooks")
+    elif isinstance(executable, BatchScript) and executable.script is None:
+        yield from _fetched(rule, executable.location or "", "scripts")
+
+
+def _fetched(rule: ContentRule, location: str, what: str) -> Iterator[Message]:
+    if not _place_allowed(rule.notebooks, location):
+        yield _refusal(rule, "/executable/location", what + " from {location}", location=_shown(location))
 
 
 def _image(rule: ContentRule, location: str, path: str) -> Iterator[Message]:

@@ -48,7 +48,7 @@ from ebhpc.store.leases import (
     register_driver,
 )
 from ebhpc.store.ledger import Changes, UnknownPlatform, changes_since
-from ebhpc.store.mending import bookings_revision, not_begun, reallocate, tell
+from ebhpc.store.mending import booked_nodes, bookings_revision, not_begun, reallocate, tell
 from ebhpc.store.offers import (
     Answer,
     Booked,
@@ -99,6 +99,7 @@ from ebhpc.store.snapshots import (
 )
 
 __all__ = [
+    "booked_nodes",
     "set_calendar",
     "reserved_sessions",
     "drop_calendar",

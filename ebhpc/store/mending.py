@@ -31,6 +31,13 @@ def not_begun(store: Store, platform: str, *, now: float) -> list[SessionRecord]
         )
 
 
+def booked_nodes(store: Store, platform: str) -> frozenset[str]:
+    """Return the names of the nodes of a platform on which anything is booked."""
+    with store.read() as tx:
+        query = select(bookings.c.node).where(bookings.c.platform == platform, bookings.c.freed.is_(None)).distinct()
+        return frozenset(tx.execute(query).scalars())
+
+
 def reallocate(
     store: Store,
     before: SessionRecord,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from msgspec import Struct
-from sqlalchemy import delete, insert, select
+from sqlalchemy import bindparam, delete, insert, select
 
 from ebhpc.store.engine import Store
 from ebhpc.store.tables import visits
@@ -29,10 +29,14 @@ def add_visit(store: Store, record: VisitRecord, *, now: float) -> None:
         )
 
 
+# Made once: each look of each watching browser asks this
+_FIND = select(visits).where(visits.c.mark == bindparam("mark"), visits.c.expires > bindparam("now"))
+
+
 def find_visit(store: Store, mark: str, *, now: float) -> VisitRecord | None:
     """Return the browser that has this mark; None: it is not signed in, or no more."""
     with store.read() as tx:
-        row = tx.execute(select(visits).where(visits.c.mark == mark, visits.c.expires > now)).one_or_none()
+        row = tx.execute(_FIND, {"mark": mark, "now": now}).one_or_none()
     return None if row is None else VisitRecord(**row._mapping)
 
 

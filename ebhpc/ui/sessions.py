@@ -6,7 +6,7 @@ from typing import Any
 
 import falcon
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from ebhpc.api.access import Access, Readable
 from ebhpc.api.broker import Broker
@@ -24,7 +24,8 @@ _GROUPS = {
     "live": LIVE,
     "offers": frozenset({Phase.OFFERED}),
     "ended": frozenset({Phase.COMPLETED, Phase.FAILED, Phase.CANCELLED}),
-    "all": frozenset(),
+    "all": LIVE | {Phase.COMPLETED, Phase.FAILED, Phase.CANCELLED},
+    "over": frozenset({Phase.REJECTED, Phase.EXPIRED}),
 }
 """What a listing can be narrowed to."""
 
@@ -59,6 +60,12 @@ class SessionList(Readable):
                 "following": page.following,
             },
         )
+
+
+# Made once: each look of each watching browser asks this
+_TAG = select(sessions.c.owner, sessions.c.modified, sessions.c.phase, sessions.c.expires, sessions.c.started).where(
+    sessions.c.uuid == bindparam("uuid")
+)
 
 
 class WatchedSession(Readable):
@@ -96,9 +103,8 @@ class WatchedSession(Readable):
 
     def _tag(self, uuid: str, identity: str) -> str | None:
         """Return what changes whenever the owner would see something else; None: not the owner, or not known."""
-        query = select(sessions.c.owner, sessions.c.modified, sessions.c.phase, sessions.c.expires, sessions.c.started)
         with self._broker.store.read() as tx:
-            row = tx.execute(query.where(sessions.c.uuid == uuid)).one_or_none()
+            row = tx.execute(_TAG, {"uuid": uuid}).one_or_none()
         if row is None or row.owner != identity:
             return None
         past = row.expires is not None and row.expires <= self._broker.clock()

@@ -183,6 +183,25 @@ def test_all_workers_of_a_service_count_together(limited: RunningBroker) -> None
     assert statuses[-1] == 429
 
 
+def test_what_waits_for_the_audit_trail_is_written_when_the_service_ends(tmp_path: Path) -> None:
+    broker = RunningBroker(tmp_path, {"api": {"workers": 1}, "platforms": []})
+    broker.make_ready()
+    broker.start("api")
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{broker.url}/health/live", trust_env=False).status_code == 200:
+                    break
+            assert time.monotonic() < deadline, broker.logs()
+            time.sleep(0.05)
+        answer = httpx.get(f"{broker.url}/sessions", auth=(ADMIN, "a wrong password"), trust_env=False)
+        assert answer.status_code == 401
+    finally:
+        broker.stop()
+    assert '"action":"sign-in"' in broker.command("audit", "--json").stdout
+
+
 # --- slow clients ----------------------------------------------------------------------------------------------------
 
 
@@ -196,11 +215,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def test_who_drips_headers_on_more_connections_than_there_are_threads_delays_others_by_the_timeout(
     served: Served, record_property: Any
 ) -> None:
-    """Slowloris. The service has 8 threads and gives a request 2 s; each round of 8 costs others that time."""
+    """Slowloris. The service has 8 threads and gives a request 2 s from its begin, one that waits for a thread too."""
     with contextlib.ExitStack() as slow:
-        connections = [slow.enter_context(socket.create_connection(("127.0.0.1", served.port))) for _ in range(16)]
+        connections = [slow.enter_context(socket.create_connection(("127.0.0.1", served.port))) for _ in range(64)]
         for connection in connections:
             connection.sendall(HEAD)
+        time.sleep(0.5)  # so that they are taken
         begun = time.monotonic()
         assert httpx.get(served.url + "/health/live", trust_env=False, timeout=30).status_code == 200
         waited = time.monotonic() - begun

@@ -188,7 +188,7 @@ def test_a_terminal_gets_a_table_and_a_live_line(home: Path, other: OtherBroker,
     code, shown = on_a_terminal(other, "offers", str(request_file))
     assert code == 0
     assert "─" in shown
-    assert SESSION[:8] in shown
+    assert SESSION[-8:] in shown
     other.answer(
         f"GET {WHERE}",
         *[Reply(document=session_document(phase="RUNNING", duration="PT10S"))] * 3,

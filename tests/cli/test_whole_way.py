@@ -115,7 +115,7 @@ def test_step_by_step_each_command_gives_what_the_next_one_needs(
     assert uuid.startswith(table[1].split()[1])
     lines = ebhpc(environment, "watch", uuid, "--json").stdout.splitlines()
     assert json.loads(lines[-1])["phase"] == "COMPLETED"
-    shown = ebhpc(environment, "show", uuid[:8]).stdout
+    shown = ebhpc(environment, "show", uuid[-8:]).stdout
     assert "jupyter-notebook answer" in shown
     names = [item["name"] for item in json.loads(ebhpc(environment, "output", "1", "--json").stdout)]
     assert "stdout" in names

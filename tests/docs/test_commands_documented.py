@@ -93,7 +93,9 @@ def test_everything_of_the_client_is_in_its_page() -> None:
 
 
 def requests() -> list[str]:
-    pages = [(PAGES / name).read_text(encoding="utf-8") for name in ("requests.md", "getting-started.md")]
+    pages = [
+        (PAGES / name).read_text(encoding="utf-8") for name in ("requests.md", "getting-started.md", "book-time.md")
+    ]
     blocks = [block for page in pages for block in re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)]
     return [block for block in blocks if block.startswith("executable:")]
 

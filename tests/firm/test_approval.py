@@ -40,13 +40,13 @@ def waiting(world: World) -> list[str]:
 def test_it_is_held_at_once_and_goes_on_when_it_is_approved(world: World, reserved: bool) -> None:
     driver = world.driver()
     uuid = booked(world, wants=Wants(reserved=reserved))
-    world.turn(driver, 600, each=60)
+    world.turn(driver, 600, each=300)
     assert world.phase(uuid) is Phase.WAITING
     assert world.session(uuid).held is not None
     assert waiting(world) == [uuid]
     assert say(world, uuid, approved=True).done
     assert waiting(world) == []
-    world.until(driver, lambda: world.phase(uuid) is not Phase.WAITING, most=3 * HOUR, each=60)
+    world.until(driver, lambda: world.phase(uuid) is not Phase.WAITING, most=3 * HOUR, each=300)
     assert Phase.PREPARING in world.phases(uuid)
     approval = world.session(uuid).approval
     assert approval is not None
@@ -56,7 +56,7 @@ def test_it_is_held_at_once_and_goes_on_when_it_is_approved(world: World, reserv
 def test_refused_it_ends_and_all_is_given_back(world: World) -> None:
     driver = world.driver()
     uuid = booked(world)
-    world.turn(driver, 60, each=10)
+    world.turn(driver, 60, each=30)
     assert say(world, uuid, approved=False).session.phase is Phase.CANCELLED
     world.until(driver, lambda: world.is_over(uuid))
     world.check_is_over(uuid, Phase.CANCELLED)
@@ -65,9 +65,9 @@ def test_refused_it_ends_and_all_is_given_back(world: World) -> None:
 def test_what_nobody_has_decided_in_time_is_given_back_and_its_owner_told(world: World) -> None:
     driver = world.driver()
     uuid = booked(world)
-    world.turn(driver, HOUR - 10, each=60)
+    world.turn(driver, HOUR - 10, each=900)
     assert world.phase(uuid) is Phase.WAITING
-    world.until(driver, lambda: world.is_over(uuid), each=10)
+    world.until(driver, lambda: world.is_over(uuid), each=30)
     world.check_is_over(uuid, Phase.FAILED)
     assert any("no operator of tin approved it by" in told for told in world.told(uuid, MessageKind.APPROVAL))
     assert not say(world, uuid, approved=True).done
@@ -85,10 +85,10 @@ def test_the_first_word_counts(world: World) -> None:
 def test_another_driver_goes_on_where_the_first_was_killed(world: World) -> None:
     first = world.driver("one")
     uuid = booked(world)
-    world.turn(first, 60, each=10)
+    world.turn(first, 60, each=30)
     assert say(world, uuid, approved=True).done
     second = world.driver("two", pid=2)
-    world.until(second, lambda: world.phase(uuid) is not Phase.WAITING, most=3 * HOUR, each=60)
+    world.until(second, lambda: world.phase(uuid) is not Phase.WAITING, most=3 * HOUR, each=300)
     assert Phase.PREPARING in world.phases(uuid)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -13,11 +14,11 @@ import pytest
 
 from ebhpc.config import Costs, read_settings
 from ebhpc.config.firm_time import FirmTime
-from ebhpc.model import Allocation, kinds
+from ebhpc.model import Allocation, Window, kinds
 from ebhpc.model.times import instant_text
-from ebhpc.planning import Node, Partition, Reservation, Snapshot
+from ebhpc.planning import Node, Partition, Reservation, Snapshot, Timeline
 from tests.api.conftest import NOW, Make, Site
-from tests.api.paper_platform import Paper
+from tests.api.paper_platform import Paper, PlanningPaper
 
 HOUR, DAY = 3600, 86_400
 GIB = 1024
@@ -299,3 +300,58 @@ def test_a_platform_without_rules_answers_as_ever(site: Site) -> None:
     offer = site.offers()["offers"][0]
     types = {item["type"] for item in (*offer["costs"], *offer["metrics"])}
     assert types == {kinds.MONETARY, kinds.COMPUTE_PERFORMANCE}
+
+
+def test_asking_for_any_time_until_the_end_of_all_days_costs_no_more_than_another_question(make_site: Make) -> None:
+    rules = {
+        "hours": [{"days": ["mon"], "from": "08:00", "to": "09:00"}],
+        "node_hours_per_week": 5,
+        "share": 0.5,
+        "closed": [{"start": "2030-03-18", "end": "2030-03-19"}],
+    }
+    site = ruled(make_site, rules)
+    document = wish(hours=1)
+    document["schedule"]["requested"]["start"] = "2020-01-01T00:00:00Z/9999-12-31T00:00:00Z"
+    begun = time.process_time()
+    offers = site.offers(document)
+    assert min(starts(offers)) == "2030-03-25T08:00:00Z"
+    document["schedule"]["requested"]["duration"] = "P2000000D"
+    assert site.post("/requests", document).json["result"] == "NO"
+    assert time.process_time() - begun < 5
+
+
+@pytest.mark.parametrize(("notice", "found"), [("3h", 1), ("6h", 0)])
+def test_windows_that_a_plugin_plans_keep_to_the_rules_as_well(make_site: Make, notice: str, found: int) -> None:
+    def planned(request: Any, timeline: Timeline, now: int, limit: int) -> list[Window]:
+        return [
+            Window(
+                start=now + hours * HOUR,
+                latest=now + hours * HOUR,
+                end=now + (hours + 1) * HOUR,
+                duration=HOUR,
+                allocations=(Allocation(node="n1", cores=8, memory=16 * GIB),),
+            )
+            for hours in (2, 5)
+        ]
+
+    paper = PlanningPaper("cluster", FOUR, {"ebhpc_windows": planned})
+    site = make_site(paper, platform={"firm": read_settings(FirmTime, {"least_notice": notice}, "")})
+    answer = site.post("/requests", wish()).json
+    assert len(answer.get("offers", ())) == found
+    if not found:
+        assert answer["meta"]["messages"][0]["values"]["rule"] == "least_notice"
+
+
+def test_two_workers_do_not_give_one_user_more_node_hours_than_a_week_has(make_site: Make) -> None:
+    rules = {"node_hours_per_week": 3}
+    site, again = ruled(make_site, rules), ruled(make_site, rules)
+    begin = MONDAY + 8 * HOUR
+
+    def ask(number: int) -> str:
+        place = (site, again)[number % 2]
+        at = begin + number * 4 * HOUR
+        return str(place.post("/requests", wish(hours=2, first=at, last=at)).json["result"])
+
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(ask, range(4)))
+    assert sorted(answers) == ["NO", "NO", "NO", "YES"]

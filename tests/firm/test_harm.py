@@ -113,6 +113,23 @@ def test_what_another_booking_does_is_not_told_again() -> None:
     assert harm_of(snapshot, window(1, 1, [0]), booked).delayed == 0
 
 
+def test_a_job_that_is_no_longer_planned_waits_until_the_window_has_ended() -> None:
+    # With greedy backfill only what can start now is planned
+    snapshot = state(1, [job("a", 1, 2)], scheduler=Scheduler(backfill="greedy"))
+    assert harm_of(snapshot, window(0, 3, [0])).worst == 3 * HOUR
+    # Beyond the scheduler's window nothing is planned
+    short = state(1, [job("a", 1, 2), job("b", 1, 2)], scheduler=Scheduler(window=3 * HOUR))
+    assert [each.id for each in short.planned] == ["a", "b"]
+    harm = harm_of(short, window(0, 2, [0]))
+    assert (harm.delayed, harm.worst) == (2, 2 * HOUR)
+
+
+def test_with_easy_backfill_the_heads_of_the_queues_are_delayed() -> None:
+    snapshot = state(1, [job("a", 1, 2), job("b", 1, 2), job("c", 1, 2)], scheduler=Scheduler(backfill="easy"))
+    assert [each.id for each in snapshot.planned] == ["a", "b"]
+    assert harm_of(snapshot, window(2, 1, [0])).worst == HOUR
+
+
 def test_where_windows_delay_nobody_nothing_is_planned_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     snapshot = state(2, [job(str(number), 1, 1) for number in range(9)])
     monkeypatch.setattr(harm_module.QueuePlan, "__init__", None)

@@ -225,7 +225,7 @@ def sites(draw: st.DrawFn) -> tuple[Site, Demand]:
     return site, demand
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(sites())
 def test_what_is_found_fits_keeps_to_every_rule_and_a_refusal_says_why(example: tuple[Site, Demand]) -> None:
     site, demand = example
@@ -249,7 +249,7 @@ def test_what_is_found_fits_keeps_to_every_rule_and_a_refusal_says_why(example: 
         assert values["allowed"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(sites())
 def test_a_platform_without_rules_offers_what_is_free(example: tuple[Site, Demand]) -> None:
     site, demand = example

@@ -19,14 +19,18 @@ from tests.local.webserver import WebServer
 AUDIENCE = "https://broker.example.org"
 
 
+# Making keys takes a while
+_RSA = RSAKey.generate_key(2048, {"kid": "one", "use": "sig"})
+_EC = ECKey.generate_key("P-256", {"kid": "two", "use": "sig"})
+
+
 class OwnIssuer:
     """Serves a discovery document and keys, and signs whatever it is told."""
 
     def __init__(self, web: WebServer) -> None:
         self.web = web
         self.url = web.url("/realm/")
-        self.rsa = RSAKey.generate_key(2048, {"kid": "one", "use": "sig"})
-        self.ec = ECKey.generate_key("P-256", {"kid": "two", "use": "sig"})
+        self.rsa, self.ec = _RSA, _EC
         self.publish(self.rsa, self.ec)
         self.discover()
 

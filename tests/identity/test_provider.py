@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -22,7 +23,7 @@ from ebhpc.api.problems import Problem
 from ebhpc.client import Broker
 from ebhpc.config import Issuer, read_settings
 from ebhpc.model import kinds
-from ebhpc.store import Store
+from ebhpc.store import Store, upgrade
 from tests.broker import RunningBroker, local_platform, running_broker
 from tests.lab.identity_provider import ADA, AUDIENCE, BACK, Provider
 
@@ -44,6 +45,14 @@ def broker(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iter
     }
     with running_broker(tmp_path_factory.mktemp("broker"), settings) as made:
         yield made
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = Store(f"sqlite:///{tmp_path / 'ebhpc.sqlite3'}")
+    upgrade(made)
+    yield made
+    made.close()
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -121,7 +130,7 @@ def test_the_clients_take_tokens(provider: Provider, broker: RunningBroker) -> N
         assert [platform["name"] for platform in client.platforms()] == ["here"]
     said = subprocess.run(
         [sys.executable, "-m", "ebhpc", "sessions", "--url", broker.url],
-        env={**os.environ, "EBHPC_TOKEN": token, "EBHPC_USER": ""},
+        env={**{name: value for name, value in os.environ.items() if name != "EBHPC_USER"}, "EBHPC_TOKEN": token},
         capture_output=True,
         text=True,
         timeout=60,
@@ -168,11 +177,8 @@ def test_who_is_barred_can_do_nothing_though_the_token_is_good(provider: Provide
 # --- keys and the code flow, in this process --------------------------------------------------------------------------
 
 
-def test_new_keys_are_found_and_the_old_ones_go_on_while_the_provider_is_down(
-    provider: Provider, ready_database_url: str
-) -> None:
+def test_new_keys_are_found_and_the_old_ones_go_on_while_the_provider_is_down(provider: Provider, store: Store) -> None:
     now = [0.0]
-    store = Store(ready_database_url)
     issuer = OpenIssuer(issuer_of(provider), monotonic=lambda: now[0])
     accounts = Accounts(store, issuers=[issuer], monotonic=lambda: now[0])
     before = provider.token("ada-1815")
@@ -199,11 +205,9 @@ def test_new_keys_are_found_and_the_old_ones_go_on_while_the_provider_is_down(
         accounts.of_token(before)
     assert str(raised.value.description) == "the token is signed with a key that its issuer does not publish"
     assert provider.keys != old
-    store.close()
 
 
-def test_a_provider_that_never_answered_is_503_not_401(provider: Provider, ready_database_url: str) -> None:
-    store = Store(ready_database_url)
+def test_a_provider_that_never_answered_is_503_not_401(provider: Provider, store: Store) -> None:
     token = provider.token("ada-1815")
     gone = replace(issuer_of(provider), timeout=0.2)
     issuer = OpenIssuer(gone)
@@ -213,11 +217,9 @@ def test_a_provider_that_never_answered_is_503_not_401(provider: Provider, ready
     provider.start()
     assert raised.value.status_code == 503
     assert raised.value.headers == {"Retry-After": "5"}
-    store.close()
 
 
-def test_a_browser_signs_in_by_code_and_pkce(provider: Provider, ready_database_url: str) -> None:
-    store = Store(ready_database_url)
+def test_a_browser_signs_in_by_code_and_pkce(provider: Provider, store: Store) -> None:
     accounts = Accounts(store, issuers=[OpenIssuer(issuer_of(provider))])
     begun = sign_in.begin(accounts.issuers["lab"], BACK)
     back = provider.browse(begun.url, "ada-1815")
@@ -240,11 +242,9 @@ def test_a_browser_signs_in_by_code_and_pkce(provider: Provider, ready_database_
         finish()
     # The same person by a token of theirs
     assert accounts.of_token(provider.token("ada-1815")).uuid == signed.identity.uuid
-    store.close()
 
 
-def test_a_code_that_somebody_else_began_is_of_no_use(provider: Provider, ready_database_url: str) -> None:
-    store = Store(ready_database_url)
+def test_a_code_that_somebody_else_began_is_of_no_use(provider: Provider, store: Store) -> None:
     accounts = Accounts(store, issuers=[OpenIssuer(issuer_of(provider))])
     mine = sign_in.begin(accounts.issuers["lab"], BACK)
     theirs = sign_in.begin(accounts.issuers["lab"], BACK)
@@ -255,14 +255,11 @@ def test_a_code_that_somebody_else_began_is_of_no_use(provider: Provider, ready_
             accounts, "lab", stolen, BACK, state=back["state"], code=back["code"], iss=back["iss"], now=time.time()
         )
     assert raised.value.status_code == 401
-    store.close()
 
 
-def test_claims_may_come_from_the_userinfo_endpoint(provider: Provider, ready_database_url: str) -> None:
-    store = Store(ready_database_url)
+def test_claims_may_come_from_the_userinfo_endpoint(provider: Provider, store: Store) -> None:
     accounts = Accounts(store, issuers=[OpenIssuer(issuer_of(provider, userinfo=True))])
     with pytest.raises(Problem) as raised:  # this provider answers only tokens that are not for others
         accounts.of_token(provider.token("ada-1815"))
     assert raised.value.status_code in (401, 503)
     assert AUDIENCE not in str(raised.value.description)
-    store.close()

@@ -22,8 +22,10 @@ def main() -> int:
     if sys.argv[1:]:
         print("usage: python -m tests.lab [--remove]", file=sys.stderr)
         return 2
-    # Both are tried, so that one look tells all that is missing
-    return max(build_slurm(), build_htcondor(), build_openstack(), build_systemd(), identity_provider.build(), _containers())
+    # All are tried, so that one look tells all that is missing
+    return max(
+        build_slurm(), build_htcondor(), build_openstack(), build_systemd(), identity_provider.build(), _containers()
+    )
 
 
 def _containers() -> int:

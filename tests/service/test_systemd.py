@@ -14,7 +14,7 @@ from tests.lab.systemd import missing
 from tests.labs import require
 from tests.service.installed import API, DRIVER, PACKAGE, SETTINGS, Installed, installed
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(700)]
 
 _UNITS = ("ebhpc-api.service", "ebhpc-driver@one.service")
 _WORST = 4.0

@@ -36,12 +36,16 @@ def browser() -> Iterator[Browser]:
 
 
 class User:
-    """Somebody in a browser of their own. ``faults`` are what pages did that they must not do."""
+    """Somebody in a browser of their own.
+
+    ``faults`` are what pages did that they must not do; ``blocked`` what the sandbox around a job's HTML has stopped.
+    """
 
     def __init__(self, running: Browser, url: str, **options: Any) -> None:
         options = {"viewport": {"width": 1280, "height": 900}, "timezone_id": ZONE, "locale": "en-GB", **options}
         self.url = url
         self.faults: list[str] = []
+        self.blocked: list[str] = []
         self.context: BrowserContext = running.new_context(**options)
         self.context.set_default_timeout(20_000)
         self.page = self.open()
@@ -55,8 +59,10 @@ class User:
         return page
 
     def _heard(self, kind: str, text: str) -> None:
-        # An answer that is an error is told by the page; what the policy refused is an attempt that got through to it
-        if kind == "error" and "Failed to load resource" not in text:
+        # An answer that is an error is told by the page; what our own policy refused has got through to our page
+        if kind == "error" and "/ui/shown/" in text:
+            self.blocked.append(text)
+        elif kind == "error" and "Failed to load resource" not in text:
             self.faults.append(f"console: {text}")
 
     def go(self, path: str = "/ui/") -> Page:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import json
-import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
 
+from ebhpc.store import Store
 from tests.broker import PASSWORD, QUICK, RunningBroker, local_platform
 from tests.labs import require
-
-playwright = pytest.importorskip("playwright.sync_api")
-
-from tests.ui.browsing import User, browser, chromium  # noqa: E402
+from tests.local.webserver import WebServer
+from tests.ui.browsing import User, browser, chromium
 
 _THERE = "import os; os.chdir(os.environ['EBHPC_RESULTS'])"
 
@@ -39,39 +36,26 @@ NOTES = {
 
 
 @pytest.fixture(scope="session")
-def notebooks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def notebooks() -> Iterator[str]:
     """The address of a web server with notebooks."""
-    folder = tmp_path_factory.mktemp("notebooks")
+    server = WebServer()
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     for name, cells in NOTES.items():
-        (folder / name).write_text(
-            json.dumps(
-                {
-                    "nbformat": 4,
-                    "nbformat_minor": 5,
-                    "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
-                    "cells": [
-                        {
-                            "cell_type": "code",
-                            "id": f"c{n}",
-                            "metadata": {},
-                            "source": source,
-                            "outputs": [],
-                            "execution_count": None,
-                        }
-                        for n, source in enumerate(cells)
-                    ],
-                }
-            )
-        )
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
+        made = [
+            {
+                "cell_type": "code",
+                "id": f"c{number}",
+                "metadata": {},
+                "source": source,
+                "outputs": [],
+                "execution_count": None,
+            }
+            for number, source in enumerate(cells)
+        ]
+        document = {"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": kernel}, "cells": made}
+        server.put(f"/{name}", json.dumps(document).encode())
+    yield server.url("")
+    server.close()
 
 
 class Site(RunningBroker):
@@ -81,6 +65,15 @@ class Site(RunningBroker):
         """Make ada's and bob's accounts."""
         for name in ("ada", "bob"):
             self.command("account", "add", name, "--password-file", str(self.folder / "password"))
+
+    def shorten_offers(self, seconds: int) -> None:
+        """Have all offers that are open expire so soon."""
+        then = int(time.time()) + seconds
+        store = Store(f"sqlite:///{self.state / 'ebhpc.sqlite3'}")
+        with store.write("shorten", "") as tx:
+            tx.exec_driver_sql("UPDATE bookings SET expires = ? WHERE expires IS NOT NULL AND freed IS NULL", (then,))
+            tx.exec_driver_sql("UPDATE sessions SET expires = ? WHERE phase = 'OFFERED'", (then,))
+        store.close()
 
     def as_user(self, name: str) -> httpx.Client:
         """A client of the API."""
@@ -134,6 +127,7 @@ def user(chrome: Any, site: Site) -> Iterator[Callable[..., User]]:
     for one in made:
         one.close()
     assert not faults, faults
+    site.shorten_offers(0)  # nobody else has to wait for what these were offered
 
 
 @pytest.fixture(scope="session")

@@ -13,15 +13,22 @@ RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "be
 
 
 @pytest.fixture(scope="module")
-def ended(site, notebooks, request_of):
-    """Offers of the administrator's, and a session that ends."""
+def session(site, notebooks, request_of):
+    """A session of the administrator's that ends."""
     with site.as_user("admin") as api:
         offers = api.post("/requests", json=request_of(f"{notebooks}/good.ipynb")).json()
         uuid = offers["offers"][0]["meta"]["uuid"]
         update = {"kind": "uri:enum-value-update", "path": "phase", "value": "ACCEPTED"}
         assert api.post(f"/sessions/{uuid}", json=update).status_code == 200
-        open_ = api.post("/requests", json=request_of(f"{notebooks}/good.ipynb", "open")).json()
-    return open_["meta"]["uuid"], uuid
+    return uuid
+
+
+@pytest.fixture
+def ended(site, session, notebooks, request_of):
+    """Offers that are open, and a session that ends."""
+    with site.as_user("admin") as api:
+        offers = api.post("/requests", json=request_of(f"{notebooks}/good.ipynb", "open")).json()
+    return offers["meta"]["uuid"], session
 
 
 def pages(ended):
@@ -112,8 +119,7 @@ def test_the_calendar_is_moved_by_keys_and_told_as_a_table(user):
     assert "of 8, on average" in page.inner_text("table caption >> nth=0")
 
 
-def test_times_are_the_readers_own(user, ended):
-    _, session = ended
+def test_times_are_the_readers_own(user, session):
     texts = set()
     for zone, locale in (("Europe/Paris", "en-GB"), ("America/New_York", "en-US"), ("Asia/Tokyo", "de-DE")):
         page = user("admin", f"/ui/sessions/{session}", timezone_id=zone, locale=locale).page

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-import time
 
 import psutil
 import pytest
 
-from ebhpc.store import Store
 from tests.broker import PASSWORD
 from tests.ui.browsing import until
 
@@ -150,11 +148,7 @@ def test_an_offer_that_expires_while_one_looks_can_no_longer_be_taken(user, site
     ada = user(path=f"/ui/offers/{offers['meta']['uuid']}")
     page = ada.page
     page.wait_for_selector("#accept-1")
-    store = Store(f"sqlite:///{site.state / 'ebhpc.sqlite3'}")
-    with store.write("expire", "") as tx:
-        tx.exec_driver_sql("UPDATE bookings SET expires = ? WHERE expires IS NOT NULL", (int(time.time()) + 4,))
-        tx.exec_driver_sql("UPDATE sessions SET expires = ? WHERE phase = 'OFFERED'", (int(time.time()) + 4,))
-    store.close()
+    site.shorten_offers(4)
     until(page, "document.querySelector('#left-1')?.textContent.match(/^[0-4] s$/)")
     page.wait_for_selector(".offer.over >> nth=2")
     assert page.locator("#accept-1").count() == 0
@@ -234,3 +228,25 @@ def test_signing_in_leads_back_to_the_page_that_was_wanted_and_signing_out_ends_
     nobody.context.add_cookies([{**{key: cookie[key] for key in ("name", "value", "path", "domain")}}])
     page.goto(f"{site.url}/ui/sessions")
     assert "/ui/sign-in" in page.url
+
+
+def test_time_for_oneself_is_booked_reached_and_given_back(user):
+    page = user("bob").page
+    page.wait_for_selector("#kind-time")
+    page.check("#kind-time", force=True)
+    page.wait_for_selector("#f-idle")
+    page.wait_for_selector("#verdict.yes")
+    until(page, "document.querySelector('#text').textContent.includes('executable/reserved-time')")
+    page.click("#submit")
+    page.click("#accept-1")
+    page.wait_for_selector("#reach-card:not([hidden]) code >> nth=0", timeout=60_000)
+    assert page.locator("#reach code", has_text="COMMAND").count() >= 1
+    assert page.inner_text("#cancel") == "Give it back"
+    page.click("#cancel")
+    page.click("#cancel")
+    page.wait_for_selector("#phases li:has-text('Cancelled')")
+    page.wait_for_selector("#reach-card", state="hidden")
+
+    page.click("nav >> text=My sessions")
+    page.click("#calendar")
+    page.wait_for_selector("#address code:has-text('calendar.ics?key=')")

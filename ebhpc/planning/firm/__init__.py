@@ -6,7 +6,7 @@ platform's settings.
 """
 
 from ebhpc.planning.firm.harm import Harm, Holes, QueuePlan
-from ebhpc.planning.firm.promised import node_hours, nodes_of
+from ebhpc.planning.firm.promised import node_hours, nodes_of, with_bookings_read
 from ebhpc.planning.firm.rules import Site, Span, group_of, merged
 from ebhpc.planning.firm.windows import Asked, Found, Priced, Pricing, broken_rules, firm_windows
 
@@ -26,4 +26,5 @@ __all__ = [
     "merged",
     "node_hours",
     "nodes_of",
+    "with_bookings_read",
 ]

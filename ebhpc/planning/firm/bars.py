@@ -16,6 +16,9 @@ from ebhpc.planning.firm.promised import NEARLY, above, level, promises_of, used
 from ebhpc.planning.firm.rules import HOUR, Site
 from ebhpc.planning.profile import FOREVER, PAST
 
+_REGULAR = 800 * 86_400
+"""Seconds: weeks are alike, so what the rules of so long a time let pass they let pass for ever."""
+
 
 class Bar(Struct, frozen=True, kw_only=True, gc=False):
     """No block may touch what lies between ``start`` and ``end``.
@@ -32,17 +35,18 @@ def general_bars(site: Site, first: int, until: int, duration: int, nodes: float
     """Return what bars a block of so many nodes anywhere on the platform, between two instants."""
     rules = site.rules
     bars = []
+    regular = min(until, first + _REGULAR)
     if rules.hours is not None:
         refusal = refusals.out_of_hours(site)
         bars += [
             Bar(start=each.start, end=each.end, refusal=refusal)
-            for each in outside_hours(rules.hours, site.zone, first, until)
+            for each in outside_hours(rules.hours, site.zone, first, regular)
         ]
     for when, closed in closed_times(rules.closed or (), site.zone):
         if when.start < until and when.end > first:
             bars.append(Bar(start=when.start, end=when.end, refusal=refusals.is_closed(site, when, closed)))
     if rules.node_hours_per_week is not None:
-        bars += _weekly(site, rules.node_hours_per_week, first, until, duration, nodes)
+        bars += _weekly(site, rules.node_hours_per_week, first, regular, duration, nodes)
     return bars
 
 
@@ -75,7 +79,7 @@ def partition_bars(
     if site.rules.share is not None:
         count = int(np.count_nonzero(members))
         room = site.rules.share * count - nodes
-        instants, levels = level(promises_of(site.timeline, site.beside, first, until), members)
+        instants, levels = level(promises_of(site), members)
         refusal = refusals.shared_out(site, name, count, _least(instants, levels, first, until), nodes)
         if room < -NEARLY:
             bars.append(Bar(start=PAST, end=FOREVER, refusal=refusal))

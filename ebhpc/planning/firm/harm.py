@@ -168,7 +168,7 @@ class QueuePlan:
     def harm(self, window: Window, holes: Holes) -> Harm:
         """Return what a window does to the others."""
         table, anew = self.table_with(window)
-        delays = [(job, self._delay(job, start)) for job, start in anew]
+        delays = [(job, self._delay(job, start, window.end + self._gap)) for job, start in anew]
         delays = [(job, delay) for job, delay in delays if delay > 0]
         return with_idle(
             Harm(
@@ -183,10 +183,10 @@ class QueuePlan:
             self._known,
         )
 
-    def _delay(self, job: PlannedJob, start: int | None) -> int:
-        """A job that finds no start any more is counted as far as the scheduler plans."""
+    def _delay(self, job: PlannedJob, start: int | None, end: int) -> int:
+        """A job for which no start is planned any more waits until the window has ended, and as far as is planned."""
         if start is None:
-            start = max(self._planner.last, job.start) if self._scheduler.window is not None else job.end
+            start = end if self._scheduler.window is None else max(end, self._planner.last)
         return start - job.start
 
     def _in_the_way(self, places: Sequence[int], start: int, end: int) -> list[int]:

@@ -6,16 +6,16 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from ebhpc.model.sessions import Allocation, Window
 from ebhpc.planning.booking import Booking
 from ebhpc.planning.firm.calendar import Interval, joined
-from ebhpc.planning.firm.rules import HOUR, Span
+from ebhpc.planning.firm.rules import HOUR, Site, Span
 from ebhpc.planning.inventory import Inventory
 from ebhpc.planning.profile import FOREVER, Amounts, Integers
 from ebhpc.planning.search import Wanted
-from ebhpc.planning.timeline import Timeline
 
 Floats = NDArray[np.float64]
 
@@ -71,19 +71,28 @@ class Promises(NamedTuple):
     nodes: Floats
 
 
-def promises_of(timeline: Timeline, beside: Iterable[Window], since: int, until: int) -> Promises:
-    """Return what of bookings, and of windows ``beside`` them, touches [``since``, ``until``)."""
-    known = timeline.inventory
-    kept: list[tuple[int, int, Allocation | Booking]] = [
-        (each.start, each.end, each) for each in timeline.bookings() if each.start < until and each.end > since
-    ]
-    kept += [
-        (window.start, window.end, share)
-        for window in beside
-        if window.start < until and window.end > since
-        for share in window.allocations
-    ]
-    kept = [each for each in kept if each[2].node in known.index]
+def with_bookings_read(site: Site) -> Site:
+    """Return a site that has its timeline's bookings as arrays, so that they are read once for many questions."""
+    if site.booked is not None or site.rules.share is None:
+        return site
+    known = site.timeline.inventory
+    return replace(site, booked=_promises([(each.start, each.end, each) for each in site.timeline.bookings()], known))
+
+
+def promises_of(site: Site) -> Promises:
+    """Return what is promised: the bookings of the timeline, and the windows beside them."""
+    known = site.timeline.inventory
+    booked: Promises = with_bookings_read(site).booked
+    if not site.beside:
+        return booked
+    more = _promises(
+        [(window.start, window.end, share) for window in site.beside for share in window.allocations], known
+    )
+    return Promises(*(np.concatenate(both) for both in zip(booked, more, strict=True)))
+
+
+def _promises(shares: Iterable[tuple[int, int, Allocation | Booking]], known: Inventory) -> Promises:
+    kept = [each for each in shares if each[2].node in known.index]
     return Promises(
         np.array([known.index[share.node] for _, _, share in kept], dtype=np.int64),
         np.array([start for start, _, _ in kept], dtype=np.int64),

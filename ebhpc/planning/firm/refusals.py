@@ -153,7 +153,7 @@ def used_up(site: Site, week: Interval, used: float, wanted: float) -> Message:
         "node_hours_per_week",
         f"{_amount(left)} node-hours",
         "one user may have {most} node-hours of firm time a week on {platform}; of the week from {monday} you have"
-        " {used}, so {left} are left, and this would take {wanted}",
+        " {used}, open offers included, so {left} are left, and this would take {wanted}",
         most=_amount(most),
         monday=local(week.start, site.zone).strftime("%Y-%m-%d"),
         used=_amount(used, up=True),

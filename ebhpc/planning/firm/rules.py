@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
@@ -31,7 +32,8 @@ class Span(Struct, frozen=True, kw_only=True, gc=False):
 class Site(Struct, frozen=True, kw_only=True):
     """A platform, its rules for the user who asks, what is promised there, and what the user has already.
 
-    ``beside`` are windows that are promised, too, and that the timeline does not have yet.
+    ``beside`` are windows that are promised, too, and that the timeline does not have yet. ``booked`` are its
+    bookings as arrays, where they were looked at already (see ``promised.with_bookings_read``).
     """
 
     platform: str
@@ -41,6 +43,7 @@ class Site(Struct, frozen=True, kw_only=True):
     now: int
     has: tuple[Span, ...] = ()
     beside: tuple[Window, ...] = ()
+    booked: Any = None
     prefer_cheap: bool = True
 
 

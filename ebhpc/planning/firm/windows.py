@@ -24,12 +24,15 @@ from ebhpc.planning.firm.bars import (
 )
 from ebhpc.planning.firm.candidates import Candidate, candidates, licensed, stretches
 from ebhpc.planning.firm.harm import Harm, Holes, QueuePlan, idle_before, planned_on, with_idle
-from ebhpc.planning.firm.promised import least_nodes, nodes_of
+from ebhpc.planning.firm.promised import least_nodes, nodes_of, with_bookings_read
 from ebhpc.planning.firm.rules import Site
 from ebhpc.planning.offers import window_of, windows
 from ebhpc.planning.question import Pool, Question, asked
 from ebhpc.planning.search import Placement
 from ebhpc.planning.timeline import Timeline, fits
+
+MOST_AHEAD = 400 * 86_400
+"""Seconds: under rules, no start is offered that is further ahead, whatever is asked."""
 
 _MORE = 5
 """So many windows more than are wanted are looked at for the delay that they cause."""
@@ -73,6 +76,7 @@ def firm_windows(asking: Asked, site: Site) -> Found:
 
     One of them is labelled ``earliest``, and the one that costs the others least ``cheapest``, where they differ.
     """
+    site = with_bookings_read(site)
     within = _within(asking, site)
     if isinstance(within, Found):
         return within
@@ -117,7 +121,7 @@ def _within(asking: Asked, site: Site) -> Asked | Found:
             return Found(refusals=(refusals.too_long(site, demand.duration),))
         longest = floor(rules.longest)
         asking = replace(asking, longest=longest if asking.longest is None else min(asking.longest, longest))
-    latest = demand.latest
+    latest = min(demand.latest, now + MOST_AHEAD)
     if rules.least_notice is not None and now + ceil(rules.least_notice) > earliest:
         earliest = now + ceil(rules.least_notice)
         if earliest > latest:
@@ -284,14 +288,17 @@ def _priced(
     """Price candidates that differ; return those that do no more harm than is accepted, or why there are none."""
     order = sorted(found, key=lambda one: (one.delays, one.broken, one.start)) if site.prefer_cheap else found
     most = asking.limit + (_MORE if site.timeline.delay_queue or site.rules.most_idle is not None else 0)
-    apart = max(asking.apart, question.duration // 4)
+    # A block of its own each, where there is time for that; but the earliest in any case
+    span = found[-1].start - found[0].start
+    apart = max(asking.apart, min(question.duration, span // max(asking.limit, 1)))
     able: list[Priced] = []
     looked_at: list[int] = []
     least: Harm | None = None
     for one in (order[0], found[0], *order):
         if len(looked_at) >= most:
             break
-        if any(abs(one.start - other) < apart for other in looked_at):
+        least_apart = asking.apart if one is found[0] else apart
+        if any(abs(one.start - other) < least_apart for other in looked_at):
             continue
         placement = Placement(one.start, question.duration, one.places)
         window = window_of(question, site.timeline.inventory, placement, question.least.amounts, "later")

@@ -70,8 +70,9 @@ class Forecast(Struct, frozen=True, kw_only=True):
 
     ``left`` are the profiles as bytes, one for each of ``marks``, and ``kept`` those of what something is kept free
     for, empty where that is all; their numbers have the shape ``(quantities, samples, instants)`` with so many
-    ``samples``, of which the first is the plan on limits. ``shares`` tell which part of each class of nodes is in each pool, ``(pools, classes)``. ``bounds`` have for each mark the groups of jobs that are
-    full: when the next of them is looked at.
+    ``samples``, of which the first is the plan on limits. ``shares`` tell which part of each class of nodes is in each
+    pool, ``(pools, classes)``. ``bounds`` have for each mark the groups of jobs that are full: when the next of them is
+    looked at.
     """
 
     platform: str

@@ -6,7 +6,7 @@ import { byId, copy, fill, h, segments } from "./dom.js";
 import { EMPTY, asCommand, asCurl, build, formOf } from "./request.js";
 import { durationText, intervalText, sentence } from "./words.js";
 
-const TYPING = 60;
+const TYPING = 30;
 const NAMES = { notebook: "Notebook", container: "Container", script: "Batch script", time: "Reserved time" };
 const UNITS = [["60", "minutes"], ["3600", "hours"], ["86400", "days"]];
 
@@ -295,7 +295,7 @@ async function begin() {
       layResources();
       layWhen();
       const cores = platforms.reduce((sum, one) => sum + (one.cores ?? 0), 0);
-      byId("capacity").textContent = platforms.map((one) => (one.available ? `${one.name}: ${one.cores} cores on ${one.nodes} ${one.nodes === 1 ? "node" : "nodes"}` : `${one.name}: not available now`)).join(" · ") || `${cores} cores`;
+      byId("capacity").textContent = platforms.map((one) => (one.available ? `${one.name}: ${one.cores.toLocaleString()} cores on ${one.nodes.toLocaleString()} ${one.nodes === 1 ? "node" : "nodes"}` : `${one.name}: not available now`)).join(" · ") || `${cores} cores`;
     }
     if (!calendar.platform) {
       const first = platforms.find((one) => one.available) ?? platforms[0];

@@ -63,7 +63,7 @@ export class Calendar {
     for (let at = 0; at < this.calendar.total; at += 1) if (this.calendar.session(at)) this.mine.push(at);
     if (first || this.view.r1 > this.calendar.rows) { this.view.r0 = 0; this.view.r1 = Math.max(this.calendar.rows, 1); }
     const { rows, cores } = this.calendar;
-    this.note.textContent = `${rows} ${rows === 1 ? "node" : "nodes"}, ${cores.reduce((a, b) => a + b, 0)} cores; its state was taken ${momentText(this.calendar.taken)}. Drag to pan, Ctrl and the wheel to zoom, or use the arrow keys, + and −.`;
+    this.note.textContent = `${rows.toLocaleString()} ${rows === 1 ? "node" : "nodes"}, ${cores.reduce((a, b) => a + b, 0).toLocaleString()} cores; its state was taken ${momentText(this.calendar.taken)}. Drag to pan, Ctrl and the wheel to zoom, or use the arrow keys, + and −.`;
     this.tellLegend();
     this.redraw();
     if (!this.table.hidden) this.tellTable();
@@ -298,7 +298,7 @@ export class Calendar {
         seen.add(names[items.kind[at]]);
         if (items.kind[at] === KIND.running && items.expected[at] < items.end[at]) seen.add("tail");
       }
-      if (this.mine.length) seen.add("mine");
+      if (this.mine.some((at) => items.kind[at] !== KIND.offer)) seen.add("mine");
     }
     fill(this.legend, LEGEND.filter(([name]) => seen.has(name)).map(([name, text]) => h("li", {}, h("i", { class: `k-${name}` }), text)));
   }

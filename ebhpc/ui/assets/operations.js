@@ -24,9 +24,9 @@ watch("/data/operations", (found, error) => {
     h("p", { class: "hint" }, `On ${one.host}, process ${one.pid}; last heard ${agoText(one.heartbeat)}.`))),
   found.drivers.length ? null : h("article", { class: "card" }, h("h2", {}, "No driver"), h("p", { class: "hint" }, "Nobody moves the sessions: start “ebhpc drive”.")));
   fill(byId("counts"), found.phases.length ? table("Sessions by platform and phase", ["Platform", "Phase", "Sessions"], found.phases.map((one) => [one.platform, phaseText(one.phase), String(one.count)])) : h("p", { class: "hint" }, "There are none yet."));
-  fill(byId("trail"), found.events.length ? table("The last moves of sessions", ["When", "Session", "Whose", "Platform", "Move", "Why"], found.events.map((one) => [
+  fill(byId("trail"), found.events.length ? table("Moves of sessions, the last one first", ["When", "Session", "Whose", "Platform", "Move", "Why"], found.events.map((one) => [
     h("time", { title: exactText(one.time) }, momentText(one.time)), h("a", { class: "mono", href: `${ROOT}/sessions/${one.session}` }, one.session.slice(0, 8)), one.user, one.platform, `${phaseText(one.from)} → ${phaseText(one.to)}`, one.cause])) : h("p", { class: "hint" }, "Nothing yet."));
-  fill(byId("audit"), found.audit.length ? table("Who did what", ["When", "Who", "From", "Did", "To what", "Result", "More"], found.audit.map((one) => [
+  fill(byId("audit"), found.audit.length ? table("Who did what, the last deed first", ["When", "Who", "From", "Did", "To what", "Result", "More"], found.audit.map((one) => [
     h("time", { title: exactText(one.time) }, momentText(one.time)), one.user || "somebody unknown", one.address, one.count > 1 ? `${one.action} (${one.count} times)` : one.action, one.object, one.result, one.detail])) : h("p", { class: "hint" }, "Nothing yet."));
 }, () => 5);
 

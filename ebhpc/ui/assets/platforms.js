@@ -3,7 +3,7 @@
 import { read, watch } from "./broker.js";
 import { Calendar } from "./calendar.js";
 import { byId, fill, h, segments } from "./dom.js";
-import { agoText, durationText, momentText, now } from "./words.js";
+import { agoText, clockText, dayText, durationText, now } from "./words.js";
 import uPlot from "./vendor/uplot/uPlot.esm.js";
 
 const WORK = { notebook: "notebooks", container: "containers", script: "batch scripts", time: "reserved time" };
@@ -11,8 +11,8 @@ let calendar = null;
 
 function card(one) {
   const facts = one.available ? [
-    ["State", `taken ${agoText(one.taken)}`], ["Nodes", `${one.up} of ${one.nodes} up`], ["Cores", `${one.cores}, up to ${one.most_cores} on a node`],
-    ["Memory", `${one.memory} GiB, up to ${one.most_memory} GiB on a node`],
+    ["State", `taken ${agoText(one.taken)}`], ["Nodes", `${one.up.toLocaleString()} of ${one.nodes.toLocaleString()} up`], ["Cores", `${one.cores.toLocaleString()}, up to ${one.most_cores} on a node`],
+    ["Memory", `${one.memory.toLocaleString()} GiB, up to ${one.most_memory} GiB on a node`],
     ["Devices", Object.entries(one.devices ?? {}).map(([name, count]) => `${count} × ${name}`).join(", ")],
     ["Queue", `${one.running} running, ${one.waiting} waiting`], ["Takes", (one.work ?? []).map((name) => WORK[name]).join(", ")],
     ["Promises", one.promises.map((name) => (name === "reservation" ? "starts that are kept" : "expected starts")).join(", ")],
@@ -57,7 +57,7 @@ function plot(starts, firm, name) {
       width: Math.max(box.clientWidth, 260), height: 250, legend: { show: false }, cursor: { show: false },
       scales: { x: { range: () => [from, now() + 600] }, y: { range: () => [-reach, reach] } },
       bands: [{ series: [2, 1], fill: colour("--accent-soft") }],
-      axes: [{ stroke: colour("--soft"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line") } },
+      axes: [{ values: (_, moments) => moments.map((t) => (now() - from > 172800 ? dayText(t) : clockText(t))), stroke: colour("--soft"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line") } },
         { stroke: colour("--soft"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line") }, label: "minutes from the promised start", labelSize: 22, size: 56 }],
       series: [{}, { stroke: colour("--accent-soft"), width: 1, points: { show: false } }, { stroke: colour("--accent-soft"), width: 1, points: { show: false } },
         { stroke: colour("--accent"), paths: () => null, points: { show: true, size: 7, fill: colour("--accent") } }],

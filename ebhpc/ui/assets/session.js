@@ -192,7 +192,7 @@ async function beginning(url) {
 
 function pause(last) {
   if (["ACCEPTED", "PREPARING", "RELEASING", "OFFERED"].includes(last.phase)) return 2;
-  if (last.phase === "RUNNING") return now() - (last.started ?? 0) < 60 ? 2 : 8;
+  if (last.phase === "RUNNING") return now() - (last.started ?? 0) < 60 ? 2 : 10;
   if (["WAITING", "AVAILABLE"].includes(last.phase)) return last.start - now() < 90 ? 2 : 10;
   return null;
 }

@@ -4,7 +4,7 @@ import { ROOT, Refused, read, send, watch } from "./broker.js";
 import { byId, copy, fill, h, segments } from "./dom.js";
 import { durationText, intervalText, kindText, momentText, phaseText, phaseTone } from "./words.js";
 
-const GROUPS = [["all", "All"], ["live", "Now and coming"], ["offers", "Offers"], ["ended", "Ended"]];
+const GROUPS = [["all", "All"], ["live", "Now and coming"], ["offers", "Offers"], ["ended", "Ended"], ["over", "Declined or expired"]];
 let group = "all";
 let watched = null;
 let older = [];

@@ -235,7 +235,8 @@ class Pool:
 
     def submit(self, description: str, user: str, *, spool: bool = False) -> int:
         """Submit a job as a user, and with ``spool`` send its files to the schedd; return its number."""
-        within = float(self._settings.fetch_within if spool else self._settings.answer_within)
+        # Sending the files is several exchanges
+        within = float(self._settings.answer_within) * (3 if spool else 1)
         return self._as(
             user, records.Submitted, "submit", within, alone=spool, description=description, spool=spool
         ).cluster

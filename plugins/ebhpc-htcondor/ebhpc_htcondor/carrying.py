@@ -12,7 +12,7 @@ import re
 import shutil
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
 from msgspec import Struct
@@ -151,7 +151,7 @@ class Bringer:
         self._settings = settings
         self._pool = pool
         self._clock = clock
-        self._threads = ThreadPoolExecutor(_WAYS, thread_name_prefix="htcondor-files")
+        self._free = threading.Semaphore(_WAYS)
         self._lock = threading.Lock()
         self._ways: dict[str, _Way] = {}
 
@@ -170,7 +170,7 @@ class Bringer:
         with self._lock:
             way = self._ways.get(session.uuid)
             if way is None:
-                way = self._ways[session.uuid] = _Way(self._threads.submit(self._fetch, directory, job))
+                way = self._ways[session.uuid] = _Way(self._begin(directory, job))
             if way.under_way.done():
                 error = way.under_way.exception()
                 if error is None:
@@ -194,16 +194,24 @@ class Bringer:
             log.warning("session %s: the files of job %s were not fetched: %s", session.uuid, job.id, error)
         elif now >= way.again and way.refused < _TRIES:
             way.again = 0.0
-            way.under_way = self._threads.submit(self._fetch, directory, job)
+            way.under_way = self._begin(directory, job)
 
-    def _fetch(self, directory: SessionDirectory, job: records.Job) -> None:
-        self._pool.retrieve([job.id], job.owner, directory.path)
-        settle(directory)
-        mark(directory.path / BROUGHT)
+    def _begin(self, directory: SessionDirectory, job: records.Job) -> Future[None]:
+        # No executor: whoever ends this process does not wait for files, which are fetched again by the next one
+        future: Future[None] = Future()
+        threading.Thread(target=self._fetch, args=(directory, job, future), daemon=True).start()
+        return future
 
-    def close(self) -> None:
-        """Begin no more."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+    def _fetch(self, directory: SessionDirectory, job: records.Job, future: Future[None]) -> None:
+        try:
+            with self._free:
+                self._pool.retrieve([job.id], job.owner, directory.path)
+                settle(directory)
+                mark(directory.path / BROUGHT)
+        except BaseException as error:  # noqa: BLE001  # whoever asks for the files is told
+            future.set_exception(error)
+        else:
+            future.set_result(None)
 
 
 def settle(directory: SessionDirectory) -> None:

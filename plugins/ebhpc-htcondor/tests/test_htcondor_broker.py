@@ -136,7 +136,8 @@ def test_a_start_that_was_offered_is_kept_though_others_want_the_machines(
         session = end_of(client, uuid)
         assert session.phase is Phase.COMPLETED, f"{words(session)}\n{broker.logs()}"
         (job,) = [one for one in place.pool.history() if one.get("EbhpcSession") == uuid]
-        assert 0 <= job["JobCurrentStartExecutingDate"] - begin < 5
+        # On time, give or take what a busy host needs to start it
+        assert 0 <= job["JobCurrentStartExecutingDate"] - begin < 15
         assert (notebook.parent / "ran").read_text() == "once\n"
         kept = [path.name for path in place.pool.reservations.iterdir() if not path.name.startswith(".")]
         assert kept == []

@@ -76,6 +76,16 @@ class Cloud:
         (answer,) = self.ask(Call(service="compute", path=path, version=VERSION, list="servers"))
         return tuple(records.server(one) for one in answer.ok()["servers"])
 
+    def faults(self, servers: Sequence[str]) -> dict[str, str]:
+        """Return why servers failed: lists do not tell it of those that never had a hypervisor."""
+        calls = [Call(service="compute", path=f"/servers/{quote(one)}", version=VERSION) for one in servers]
+        answers = self.ask(*calls) if calls else []
+        return {
+            one: records.server(answer.body["server"]).fault
+            for one, answer in zip(servers, answers, strict=True)
+            if answer.status == 200
+        }
+
     def create(self, wanted: Sequence[dict[str, Any]], *, version: str = VERSION) -> list[Made]:
         """Create servers; return for each what came of it, a refusal included."""
         calls = [

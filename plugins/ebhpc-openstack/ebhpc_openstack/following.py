@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from ebhpc.batch import Native, SessionDirectory, observation, read_report, session_directory
 from ebhpc.model import DockerContainer, Message, MessageKind, Observation, Session, Shape, message
 from ebhpc.plugins import SessionFailed
@@ -44,6 +46,7 @@ class Follower:
         self._lock = threading.Lock()
         self._looked: float | None = None
         self._servers: tuple[records.Server, ...] = ()
+        self._faults: dict[str, str] = {}
         self._off_since: dict[str, float] = {}
         self._addresses: dict[str, str] = {}
         self.refusals: list[Refusal] = []
@@ -86,7 +89,11 @@ class Follower:
         now = self._monotonic()
         if self._looked is not None and now - self._looked < self._settings.look:
             return False
-        self._servers = self._cloud.servers()
+        servers = self._cloud.servers()
+        failed = [one.id for one in servers if one.status == "ERROR" and not one.fault]
+        self._faults = {number: fault for number, fault in self._faults.items() if number in failed}
+        self._faults.update(self._cloud.faults([number for number in failed if number not in self._faults]))
+        self._servers = tuple(replace(one, fault=one.fault or self._faults.get(one.id, "")) for one in servers)
         self._looked = now
         return True
 

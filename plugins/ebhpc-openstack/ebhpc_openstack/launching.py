@@ -15,7 +15,7 @@ from ebhpc.model import MessageKind, Session, Shape, message
 from ebhpc.plugins import SessionFailed
 from ebhpc.staging.locations import LocationError
 from ebhpc_openstack import guest, notes, records
-from ebhpc_openstack.asking import NotReached, Refused, Unanswered
+from ebhpc_openstack.asking import NotLoggedIn, NotReached, Refused, Unanswered
 from ebhpc_openstack.cloud import PINNED, VERSION, Cloud, Made, no_room
 from ebhpc_openstack.settings import OpenStackSettings
 from ebhpc_openstack.snapshot import session_of
@@ -119,7 +119,7 @@ class Launches:
         note = notes.read(self._root, session.uuid)
         if made.fault is None:
             notes.write(self._root, session.uuid, replace(note, waits=False, why=""))
-        elif isinstance(made.fault, Refused | NotReached):
+        elif isinstance(made.fault, Refused | NotReached | NotLoggedIn):
             notes.write(self._root, session.uuid, replace(note, asked=None))
         return made.fault
 

@@ -131,19 +131,30 @@ def console() -> Any:
     return sys.stdout
 
 
+def ended(uuid: str, top: str, code: int, most: int) -> str:
+    """Return what the console is told of a job's end."""
+    data, left = chosen(top, most)
+    header: dict[str, Any] = {"uuid": uuid, "what": "ended", "time": int(time.time()), "code": code, "left": left}
+    header.update(size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    return twice(lines(header, data))
+
+
+def begun(uuid: str) -> str:
+    """Return what the console is told of a job's begin."""
+    return twice(lines({"uuid": uuid, "what": "begun", "time": int(time.time())}, b""))
+
+
+def twice(told: list[str]) -> str:
+    """Return lines, each copy of them with an empty line before it."""
+    return ("\n" + "\n".join(told) + "\n") * 2
+
+
 def main() -> None:
     """Tell what the words ask for."""
     what, uuid = sys.argv[1:3]
-    header: dict[str, Any] = {"uuid": uuid, "what": what, "time": int(time.time())}
-    data = b""
-    if what == "ended":
-        data, left = chosen(sys.argv[3], int(sys.argv[5]))
-        header.update(code=int(sys.argv[4]), left=left, size=len(data), sha256=hashlib.sha256(data).hexdigest())
-    told = lines(header, data)
+    text = begun(uuid) if what == "begun" else ended(uuid, sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
     with console() as place:
-        for _ in range(2):
-            place.write("\n" + "\n".join(told) + "\n")
-            place.flush()
+        place.write(text)
 
 
 if __name__ == "__main__":

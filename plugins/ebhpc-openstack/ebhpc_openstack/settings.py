@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
@@ -116,8 +115,3 @@ class OpenStackSettings(Struct, frozen=True, kw_only=True):
             raise ValueError("jobs.staging must be job: the server fetches data by itself")
         if self.pin and self.capacity != "own":
             raise ValueError("pin is of use only with capacity: own")
-
-
-def state_directory(state: Path) -> Path:
-    """Return where the platform notes which sessions wait for room."""
-    return state / "waiting"

@@ -14,7 +14,6 @@ from msgspec import Struct
 from ebhpc.model import SCRATCH, Allocation, Shape
 from ebhpc.planning import Flavor, Node, NodeState, RunningJob, Scheduler, Snapshot
 from ebhpc_openstack import records
-from ebhpc_openstack.states import status
 
 SERVERS, CORES, MEMORY = "quota-servers", "quota-cores", "quota-memory-mib"
 """The licences that stand for the project's quota."""
@@ -23,6 +22,9 @@ UNKNOWN_CORES, UNKNOWN_MEMORY = 100_000, 400_000 * 1024
 """Of a zone whose size neither placement nor a quota tells."""
 
 UNKNOWN_DEVICES = 10_000
+
+_AWAY = ("DELETED", "SOFT_DELETED")
+"""Servers that take nothing any more; one that has failed still counts in the quota."""
 
 
 class Refusal(Struct, frozen=True, kw_only=True):
@@ -66,9 +68,7 @@ def snapshot(look: records.Look, site: Site, now: int, refusals: Sequence[Refusa
     nodes = _hypervisors(look, site, zones) if look.providers is not None else _zones(look, site, zones)
     names = {node.name for node in nodes}
     at = _places(look, names)
-    running = [
-        _running(one, site, at.get(one.id), look.quota) for one in look.servers if status(one.status).seen != "LOST"
-    ]
+    running = [_running(one, site, at.get(one.id), look.quota) for one in look.servers if one.status not in _AWAY]
     if look.providers is not None:
         running += _others(look, site, running, names)
     else:

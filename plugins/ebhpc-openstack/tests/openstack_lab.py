@@ -61,7 +61,7 @@ class Place:
                 "access": "own",
                 "staging": "job",
                 "notebook_python": PYTHON,
-                "runtime": {"kind": "apptainer", "environment": {"APPTAINER_TMPDIR": "/tmp"}},
+                "runtime": {"kind": "apptainer"},
                 **more.pop("jobs", {}),
             },
             "cloud": "planner",

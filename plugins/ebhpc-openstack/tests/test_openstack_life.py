@@ -37,7 +37,7 @@ def gone(place: Place, platform: OpenStackPlatform, one: Any) -> None:
 def test_a_hostile_container_runs_in_its_server_and_its_exit_code_and_output_come_back(
     place: Place, tmp_path: Path
 ) -> None:
-    runtime = {"kind": "apptainer", "pull_options": ["--no-https"], "environment": {"APPTAINER_TMPDIR": "/tmp"}}
+    runtime = {"kind": "apptainer", "pull_options": ["--no-https"], "run_options": ["--no-privs"]}
     platform = place.platform(jobs={"runtime": runtime})
     with containers.registry() as registry:
         image = DockerImage(locations=[registry.location], digest=registry.digest)
@@ -139,6 +139,7 @@ def test_a_token_that_is_no_longer_good_is_renewed(place: Place) -> None:
     for enabled in (False, True):
         body = {"user": {"enabled": enabled}}
         place.cloud.ask("keystone", f"/v3/users/{users[0]['id']}", "PATCH", body)
+    time.sleep(1.5)  # keystone counts revocations in seconds
     # Nova has seen the token just now and believes it for a while; glance asks keystone
     assert platform.cloud.image("debian")
     assert platform.cloud.image("nothing of that name") is None
@@ -170,11 +171,11 @@ def test_no_valid_host_is_told_and_asked_again_until_there_is_one(place: Place) 
     until(platform, one, lambda seen: "No valid host" in words(seen))
     (refusal,) = platform.follower.refusals
     assert refusal.shape == MEDIUM
-    taken = platform.ebhpc_snapshot(int(time.time())).running
-    assert [job.id for job in taken if job.allocations] == ["no room in nova"]
+    assert platform.ebhpc_snapshot(int(time.time())).nodes == (), "a zone without hypervisors is none"
     for host in hosts:
         place.cloud.enable(host, True)
     until(platform, one, lambda seen: [server["status"] for server in of(place, one)] == ["ACTIVE"])
+    place.cloud.quota(ram=-1)
     kept = submitted(
         platform, ready(platform, session(firm=True, shape=Shape(cores=16, memory=65536, devices={"scratch": 40})))
     )

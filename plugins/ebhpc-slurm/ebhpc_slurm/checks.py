@@ -175,7 +175,7 @@ def _rights(
         user=who.user,
         nodes=(node.name,),
         partition=partition.name,
-        cpus=node.threads,
+        cpus=1,
     )
     try:
         platform.slurm.reserve(wish)

@@ -201,13 +201,11 @@ class Reservations:
             raise SessionFailed(
                 message(MessageKind.FAILED, "No partition has the session's nodes and lets it run for its time.")
             )
-        node = self._cluster.nodes().get(session.allocations[0].node)
         wish = promises.reserve(
             session,
             self._settings,
             who,
             partition=partition.name,
-            threads=node.threads if node is not None else 1,
             gap=gap,
             skew=self._cluster.skew(),
             others=reserved.sharers(session, self._settings),

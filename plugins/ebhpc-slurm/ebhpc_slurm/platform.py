@@ -18,6 +18,7 @@ from ebhpc import batch
 from ebhpc.faults import point
 from ebhpc.hookspecs import hookimpl
 from ebhpc.model import (
+    BatchScript,
     Finding,
     Identity,
     Message,
@@ -89,7 +90,7 @@ class SlurmPlatform:
     def ebhpc_refuses(self, request: Request) -> Iterable[Message]:
         options = self.settings.jobs.runtime.device_options
         devices = [kind for kind in request.demand.least.devices if kind.partition(":")[0] in options]
-        able = batch.abilities(self.settings.jobs, devices=devices, executables=(ReservedTime,))
+        able = batch.abilities(self.settings.jobs, devices=devices, executables=(ReservedTime,), spread=(BatchScript,))
         found = list(batch.refusals(request, able))
         if isinstance(request.executable, ReservedTime):
             found += reserved.unknown_sharers(request.executable, self.settings, self.name)

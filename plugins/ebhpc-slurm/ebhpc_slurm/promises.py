@@ -54,14 +54,13 @@ def reserve(
     who: Mapped,
     *,
     partition: str | None,
-    threads: int = 1,
     gap: float | None = None,
     skew: int = 0,
     others: Sequence[str] = (),
 ) -> records.Reserve:
     """Return the reservation of a firm session, with some time behind its end (``gap``, else the settings').
 
-    ``threads``: what a core counts in Slurm's CPUs. ``skew``: by how many seconds the controller's clock is ahead.
+    ``skew``: by how many seconds the controller's clock is ahead.
     ``others``: users who share it. Time that is its user's ends on time: the gap is for what Slurm ends late.
     """
     first = session.allocations[0]
@@ -78,7 +77,9 @@ def reserve(
         accounts=tuple(executable.accounts or ()) if isinstance(executable, ReservedTime) else (),
         nodes=tuple(allocation.node for allocation in session.allocations),
         partition=partition,
-        cpus=first.cores * threads,
+        # A job's CPUs are threads, those of a reservation are cores: of a node with two threads a core, tres=cpu=8
+        # takes eight cores, and is then shown as cpu=16
+        cpus=first.cores,
         devices=first.devices,
         licences=session.licences,
         # Cores of several nodes cannot be reserved evenly: of n1, n2 and n3 tres=cpu=6 takes 4, 1 and 1

@@ -97,7 +97,7 @@ class Configuration(Struct, frozen=True, kw_only=True):
 
 
 class Reserve(Struct, frozen=True, kw_only=True):
-    """A reservation to make: so many ``cpus`` and ``devices`` on each of ``nodes``, for ``user``.
+    """A reservation to make: so many ``cpus`` (whole cores) and ``devices`` on each of ``nodes``, for ``user``.
 
     ``others`` are users who may use it too. With ``accounts`` all their users may, and nobody else.
     """

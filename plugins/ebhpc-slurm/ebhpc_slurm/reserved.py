@@ -140,22 +140,36 @@ class Inside:
             self._asked &= names.keys()
             self._learn(jobs)
             present = {str(job.id) for job in jobs}
-            lost = {
-                name
-                for name, those in self._known.items()
-                if name not in self._asked
-                or any(job.ended is None and job.id.partition("_")[0] not in present for job in those.values())
-            }
+            if self._lost(present):
+                # A job whose reservation was deleted is not among those of our reservations any more
+                present |= self._learn_from_all()
+            lost = self._lost(present) | (names.keys() - self._asked)
             if lost:
                 self._account_for({name: names[name] for name in lost}, present)
             return {name: _usage(those.values()) for name, those in self._known.items()}
+
+    def _lost(self, present: set[str]) -> set[str]:
+        """Return the reservations with a job that has not ended as far as we know, and that is not there."""
+        return {
+            name
+            for name, those in self._known.items()
+            if any(job.ended is None and key not in present for key, job in those.items())
+        }
+
+    def _learn_from_all(self) -> set[str]:
+        try:
+            jobs = self._slurm.jobs()
+        except SlurmFault:  # the accounting may know
+            return set()
+        self._learn(jobs)
+        return {str(job.id) for job in jobs}
 
     def _account_for(self, names: Mapping[str, int], present: set[str]) -> None:
         try:
             told = self._slurm.ended(min(names.values()))
         except SlurmFault:  # there is none, or not now: what was lost sight of has ended
             told = ()
-        self._learn([job for job in told if job.reservation in names and job.state in ENDED])
+        self._learn([job for job in told if job.state in ENDED])
         self._asked |= names.keys()
         now = self._clock()
         for name in names:
@@ -176,7 +190,7 @@ class Inside:
     def _learn(self, jobs: Sequence[records.Job]) -> None:
         for job in jobs:
             # `--reservation=a,b` is a list until the job has begun in one of them
-            those = self._known.get(job.reservation)
+            those = self._holder(job)
             if those is None or not job.started or not job.hosts:
                 continue
             known = state(job.state)
@@ -195,6 +209,16 @@ class Inside:
                 ended=float(job.ends) if over and job.ends else None,
                 exit_code=int(code) if over and code.isdecimal() else None,
             )
+
+    def _holder(self, job: records.Job) -> dict[str, JobUse] | None:
+        """Return the jobs of the reservation in which a job ran: when that is deleted, its name goes from the job."""
+        if job.reservation in self._known:
+            return self._known[job.reservation]
+        for those in self._known.values():
+            before = those.get(str(job.id))
+            if before is not None and (before.user, before.started) == (job.user, job.started):
+                return those
+        return None
 
 
 def _usage(jobs: Iterable[JobUse]) -> Usage:
@@ -221,7 +245,9 @@ def observation(
     busy = any(job.ended is None for job in usage.jobs)
     if there is None and not ending and now < session.end:
         return Observation(uuid=session.uuid, state="GONE", usage=usage)
-    over = (ending and not busy) or (there is None) or (now >= session.end and not busy)
+    # A job may have been taken out of the reservation and go on without it; one that is ending is waited for
+    finishing = any(job.ended is None and job.state == "COMPLETING" for job in usage.jobs)
+    over = (there is None and not finishing) or ((ending or now >= session.end) and not busy)
     nodes = [allocation.node for allocation in session.allocations]
     return Observation(
         uuid=session.uuid,

@@ -91,6 +91,7 @@ def snapshot(site: Site, look: Look, now: int) -> Snapshot:
         key=lambda job: (-max(tiers.get(name, 1) for name in job.partition.split(",")), -job.priority, job.id),
     )
     exclusive = frozenset(one.name for one in look.partitions if one.exclusive)
+    threads = {one.name: fewest_threads(one, known) for one in look.partitions}
     return Snapshot(
         platform=site.platform,
         taken=now,
@@ -100,14 +101,14 @@ def snapshot(site: Site, look: Look, now: int) -> Snapshot:
             job for one in look.jobs if _holds(one) and (job := _running(one, known, site.prefix)) is not None
         ),
         waiting=tuple(
-            _waiting(job, site.prefix, exclusive)
+            _waiting(job, site.prefix, exclusive, threads)
             for job in waiting
             if not concerned.isdisjoint(job.partition.split(","))
         ),
         reservations=tuple(
             one for each in look.reservations if each.end > now for one in _reservations(each, known, site, now)
         ),
-        finished=tuple(done for one in look.ended if (done := _finished(one)) is not None),
+        finished=tuple(done for one in look.ended if (done := _finished(one, threads)) is not None),
         licences=dict(look.licences),
         scheduler=scheduler(look.settings, gap=site.gap),
     )
@@ -169,6 +170,16 @@ def _node(node: records.Node) -> Node:
         features=node.features,
         state=node_state(node.states),
     )
+
+
+def fewest_threads(one: records.Partition, known: Mapping[str, records.Node]) -> int:
+    """Return how many threads each core of a partition's nodes has at least."""
+    return min((known[name].threads for name in hosts(one.nodes) if name in known), default=1)
+
+
+def most_threads(one: records.Partition, known: Mapping[str, records.Node]) -> int:
+    """Return how many threads a core of a partition's nodes has at most."""
+    return max((known[name].threads for name in hosts(one.nodes) if name in known), default=1)
 
 
 def _partition(one: records.Partition, known: Mapping[str, records.Node]) -> Partition:
@@ -236,7 +247,12 @@ def _running(job: records.Job, known: Mapping[str, records.Node], prefix: str) -
     )
 
 
-def _waiting(job: records.Job, prefix: str, exclusive: frozenset[str]) -> WaitingJob:
+def _cores(cpus: int, job: records.Job, threads: Mapping[str, int]) -> int:
+    """Return in how many cores so many of Slurm's CPUs are: each thread of a core counts, and cores are given whole."""
+    return _share(cpus, min(threads.get(name, 1) for name in job.partition.split(",")))
+
+
+def _waiting(job: records.Job, prefix: str, exclusive: frozenset[str], threads: Mapping[str, int]) -> WaitingJob:
     tres = resources(job.tres)
     why = reason(job.reason)
     partitions = tuple(job.partition.split(","))
@@ -245,7 +261,7 @@ def _waiting(job: records.Job, prefix: str, exclusive: frozenset[str]) -> Waitin
         id=_number(job),
         nodes=max(job.nodes, 1),
         shape=Shape(
-            cores=_share(tres.get("cpu", job.cpus), job.nodes),
+            cores=_cores(_share(tres.get("cpu", job.cpus), job.nodes), job, threads),
             memory=_share(tres.get("mem", 0), job.nodes),
             devices={kind: _share(count, job.nodes) for kind, count in devices(tres).items()},
         ),
@@ -279,13 +295,13 @@ def wanted_features(expression: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(_PLAIN.fullmatch, words))) if "|" not in expression else ()
 
 
-def _finished(job: records.Job) -> FinishedJob | None:
+def _finished(job: records.Job, threads: Mapping[str, int]) -> FinishedJob | None:
     if job.state not in ENDED or not job.hosts or not job.started or not job.ends or job.ends < job.started:
         return None
     return FinishedJob(
         id=_number(job),
         nodes=max(job.nodes, 1),
-        cores=resources(job.tres).get("cpu", job.cpus),
+        cores=_cores(resources(job.tres).get("cpu", job.cpus), job, threads),
         time_limit=job.limit,
         submitted=job.submitted,
         started=job.started,

@@ -15,7 +15,7 @@ from ebhpc_slurm.following import by_session
 from ebhpc_slurm.holding import Orphans, Reservations
 from ebhpc_slurm.looking import Cluster
 from ebhpc_slurm.settings import Mapped, SlurmSettings
-from ebhpc_slurm.snapshot import native_name, session_of
+from ebhpc_slurm.snapshot import most_threads, native_name, session_of
 from ebhpc_slurm.states import ENDED
 from ebhpc_slurm.transport import Refused, Slurm, SlurmFault, Why
 
@@ -145,7 +145,10 @@ class Jobs:
             seconds=min(limit * 60, session.duration),
             account=account,
         )
-        node = self._cluster.nodes().get(session.allocations[0].node)
+        nodes = self._cluster.nodes()
+        node = nodes.get(session.allocations[0].node)
+        # A job that may run on any node shall have its cores on each
+        threads = node.threads if node is not None else most_threads(partition, nodes) if partition is not None else 1
         if partition is not None and partition.limit is not None:
             limit = max(min(limit, partition.limit // 60), 1)
         return promises.submit(
@@ -158,7 +161,7 @@ class Jobs:
             limit=limit,
             partition=partition.name if partition is not None else None,
             reservation=self._reservations.name(session) if session.firm else None,
-            threads=node.threads if node is not None else 1,
+            threads=threads,
             begin=session.start if not session.firm and session.start > now else None,
         )
 

@@ -15,6 +15,8 @@ from slurm_lab import ALICE, Place, ours
 from ebhpc.client import Broker
 from ebhpc.model import Phase, kinds
 from tests.broker import ADMIN, RunningBroker
+from tests.lab import containers
+from tests.labs import require
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
@@ -110,6 +112,40 @@ def test_a_notebook_goes_from_question_to_result_on_a_cluster(
         result = b"".join(client.read_output(uuid, "results/note.ipynb")).decode()
         assert "hello from alice" in result
         assert (notebook.parent / "ran").read_text() == "once\n"
+        here.cluster.until(lambda: ours(here.platform()) == [])
+
+
+@pytest.mark.containers
+def test_a_container_goes_from_question_to_result_on_a_cluster(here: Place, notebook: Path, tmp_path: Path) -> None:
+    lacking = containers.missing()
+    require(not lacking, f"containers cannot be tested: {'; '.join(lacking)}")
+    # Apptainer wants to read it before it fetches anything
+    (here.cluster.root / "etc" / "resolv.conf").touch()
+    one = platform_of(here, notebook)
+    runtime = {"kind": "apptainer", "pull_options": ["--no-https"]}
+    settings = {**one["settings"], "jobs": {**one["settings"]["jobs"], "runtime": runtime}}
+    with (
+        containers.registry() as registry,
+        running(here, notebook, tmp_path, settings=settings) as broker,
+        broker.client() as client,
+    ):
+        image = {"locations": [registry.location], "digest": registry.digest}
+        container = {
+            "kind": kinds.DOCKER_CONTAINER,
+            "image": image,
+            "command": ["sh", "-c", 'id -un; echo "$WORD" "$0" >"$EBHPC_RESULTS/said"', "$(id) `id`"],
+            "environment": {"WORD": 'it\'s "$HOME"'},
+        }
+        wanted = {**request(notebook), "executable": container}
+        wrong = {**wanted, "executable": {**container, "image": {**image, "digest": f"sha256:{'0' * 64}"}}}
+        uuids = [accepted(client, each) for each in (wanted, wrong)]
+        session = end_of(client, uuids[0])
+        assert session.phase is Phase.COMPLETED, f"{words(session)}\n{broker.logs()}"
+        assert b"".join(client.read_output(uuids[0], "stdout")).decode() == "alice\n"
+        assert b"".join(client.read_output(uuids[0], "results/said")).decode() == 'it\'s "$HOME" $(id) `id`\n'
+        session = end_of(client, uuids[1])
+        assert session.phase is Phase.FAILED
+        assert any("cannot be fetched" in text for text in words(session)), words(session)
         here.cluster.until(lambda: ours(here.platform()) == [])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from slurm_lab import ALICE, BOB, Place
@@ -18,7 +18,7 @@ from tests.lab.slurm import Cluster
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
 HOUR = 3600
-Lab = tuple[Cluster, RunningBroker]
+Lab = tuple[Cluster, RunningBroker, "Queues"]
 
 RULES = {
     "groups": [
@@ -27,6 +27,23 @@ RULES = {
     ]
 }
 """The administrator may do anything; ada and berta try the rules."""
+
+
+class Queues(NamedTuple):
+    """By node: a job of a minute, and one that waits behind it; and when they were submitted."""
+
+    first: dict[str, int]
+    second: dict[str, int]
+    begun: float
+
+
+def equal_queues(cluster: Cluster) -> Queues:
+    """Give both GPU nodes the same to do."""
+    job = ("-p", "gpu", "--exclusive", "-t", "1")
+    begun = time.time()
+    first = {node: cluster.submit("sleep 58", *job, "-w", node) for node in ("g1", "g2")}
+    second = {node: cluster.submit("sleep 1", *job, "-w", node) for node in ("g1", "g2")}
+    return Queues(first, second, begun)
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +77,11 @@ def lab(slurm_2605: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         broker.make_ready()
         for user in ("ada", "berta"):
             broker.command("account", "add", user, "--password-file", str(folder / "password"))
+        queues = equal_queues(slurm_2605)
         broker.start("api")
         broker.start("drive")
         broker.wait_ready()
-        yield slurm_2605, broker
+        yield slurm_2605, broker, queues
     finally:
         broker.stop()
         print(broker.logs())  # noqa: T201  # pytest shows it with a failure
@@ -110,12 +128,8 @@ def started(cluster: Cluster, job: int) -> float:
 
 
 def test_the_harm_is_what_comes_true_in_the_queue(lab: Lab) -> None:
-    """Two equal nodes have equal queues; on one of them an hour's fraction is booked in the way of its second job."""
-    cluster, broker = lab
-    begun = time.time()
-    job = ("-p", "gpu", "--exclusive", "-t", "1")
-    first = {node: cluster.submit("sleep 58", *job, "-w", node) for node in ("g1", "g2")}
-    second = {node: cluster.submit("sleep 1", *job, "-w", node) for node in ("g1", "g2")}
+    """Two equal nodes have equal queues; on one of them a minute is booked in the way of its second job."""
+    cluster, broker, (first, second, begun) = lab
     cluster.until(lambda: all(cluster.job_state(one) == "RUNNING" for one in first.values()))
     with broker.client() as client:
         deadline = time.monotonic() + 20
@@ -145,7 +159,7 @@ def test_the_harm_is_what_comes_true_in_the_queue(lab: Lab) -> None:
 
 def _refusals(lab: Lab) -> None:
     """While the queue runs: each rule refuses by its name."""
-    cluster, _ = lab
+    cluster = lab[0]
     told = rule_of(lab, "ada", wish(1, 10, HOUR, 2 * HOUR))
     assert (told["rule"], told["allowed"]) == ("least_notice", "PT12H")
     told = rule_of(lab, "berta", wish(4, 10, 30 * HOUR, 40 * HOUR, partition="batch"))
@@ -170,7 +184,7 @@ def _refusals(lab: Lab) -> None:
 
 def _approval(lab: Lab) -> None:
     """While the queue runs: what an operator must approve is held by Slurm, and given back when it is refused."""
-    cluster, broker = lab
+    cluster, broker, _ = lab
     with Broker(broker.url, "ada", PASSWORD) as client, broker.client() as operator:
         offers = client.offers(wish(1, 10, 30 * HOUR, 40 * HOUR, partition="batch"))
         assert offers.result == "YES", [str(item) for item in offers.meta.messages]

@@ -374,6 +374,38 @@ def test_no_answer_is_told_from_no(text: str, wanted: type[Exception]) -> None:
     assert type(fault(text)) is wanted
 
 
+def test_threads_of_a_core_are_counted_as_its_core_wherever_slurm_counts_them() -> None:
+    node = records.Node(name="t1", states=("IDLE",), cpus=128, memory=1000, threads=2)
+    plain = records.Node(name="p1", states=("IDLE",), cpus=64, memory=1000)
+    given = {"user": "alice", "nodes": 1, "submitted": 1, "priority": 5, "limit": 600}
+    look = Look(
+        nodes=(node, plain),
+        partitions=(
+            records.Partition(name="ht", nodes="t1", default=True),
+            records.Partition(name="both", nodes="t1,p1"),
+        ),
+        jobs=(
+            records.Job(id=1, state="PENDING", partition="ht", cpus=7, tres="cpu=7,mem=100M", **given),
+            records.Job(id=2, state="PENDING", partition="both", cpus=7, tres="cpu=7,mem=100M", **given),
+            records.Job(id=3, state="RUNNING", partition="ht", hosts="t1", cpus=8, tres="cpu=8,mem=100M", **given),
+        ),
+        reservations=(records.Reservation(name="r", start=5, end=9000, nodes="t1", cores={"t1": 16}, flags=()),),
+        licences={},
+        settings={},
+        ended=(
+            records.Job(
+                id=4, state="COMPLETED", partition="ht", hosts="t1", cpus=8, tres="cpu=8", started=1, ends=9, **given
+            ),
+        ),
+    )
+    told = snapshot(Site(platform="here", prefix="ebhpc", partitions=("ht", "both")), look, 10)
+    assert {one.name: one.cores for one in told.nodes} == {"t1": 64, "p1": 64}
+    assert {one.id: one.shape.cores for one in told.waiting} == {"1": 4, "2": 7}
+    assert [one.allocations[0].cores for one in told.running] == [4]
+    assert [one.cores for one in told.finished] == [4]
+    assert [share.cores for one in told.reservations for share in one.allocations] == [16]
+
+
 def test_an_ended_job_tells_its_exit_code_times_and_node() -> None:
     job = records.Job(id=1, state="FAILED", exit="3:0", started=5, ends=9, hosts="n[3-4]")
     said = native(job)

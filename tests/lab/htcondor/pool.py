@@ -195,7 +195,7 @@ class Pool:
         """Kill a daemon, and wait until the master has started it again."""
         before = {process.pid for process in daemon.processes()}
         daemon.kill()
-        self.until(lambda: {one.pid for one in daemon.processes()} - before, 30, f"{daemon.name} is started again")
+        self.until(lambda: {one.pid for one in daemon.processes()} - before, 90, f"{daemon.name} is started again")
         self.until(self._answers, 30, "the pool answers")
 
     # --- the whole
@@ -235,7 +235,7 @@ class Pool:
         self.run(["condor_advertise", "-tcp", "INVALIDATE_STARTD_ADS"], user="root", data=forget)
         words = ["condor_status", "-af", "HasDocker", "-constraint", f'Name == "slot1@{machine}@localhost"']
         said = {True: "true", False: "undefined"}[there]
-        self.until(lambda: self.run(words, user="root").stdout.strip() == said, 30, f"HasDocker is {said}")
+        self.until(lambda: self.run(words, user="root").stdout.strip() == said, 60, f"HasDocker is {said}")
 
     def _start_podman(self) -> None:
         if (self.root / _PODMAN.lstrip("/")).exists():

@@ -194,6 +194,8 @@ class Cloud:
         hosts = "".join(f"{one.name} {one.cores} {one.memory} {one.disk} {one.gpus}\n" for one in self.hosts)
         self._write("/lab/hosts", hosts)
         self._write("/lab/sshd_config", _sshd(self.ports.ssh))
+        # Container runtimes want one
+        self._write("/etc/resolv.conf", "")
         folder = str(self.namespace.place / "ssh")
         log = "/run/start.log"
         script = f"/recipe/start.sh {folder} {self.ports.ssh} && echo started || echo failed; wait"

@@ -25,9 +25,12 @@ __all__ = ["VERSIONS", "slurm_cluster", "Cluster", "Daemon", "Node", "Ssh", "mis
 
 
 @contextlib.contextmanager
-def slurm_cluster(version: str, nodes: int | None = None) -> Iterator[Cluster]:
-    """Run a cluster, ready to use; ``nodes``: that many equal ones (for measurements) instead of the small layout."""
-    layout = SMALL if nodes is None else large(nodes)
+def slurm_cluster(version: str, nodes: int | None = None, threads: int = 1) -> Iterator[Cluster]:
+    """Run a cluster, ready to use; ``nodes``: that many equal ones instead of the small layout, for measurements.
+
+    ``threads``: how many each of their cores has.
+    """
+    layout = SMALL if nodes is None else large(nodes, threads)
     with contextlib.ExitStack() as stack:
         base = stack.enter_context(used(version))
         claimed = stack.enter_context(ports(Ports.needed(layout.nodes)))

@@ -14,18 +14,20 @@ IMPATIENT_SECONDS = 2
 
 @dataclass(frozen=True)
 class Node:
-    """One emulated node; ``memory`` in MB; ``gpus``: model and number."""
+    """One emulated node; ``memory`` in MB; ``gpus``: model and number; ``threads`` of each core."""
 
     name: str
     cores: int
     memory: int
     features: tuple[str, ...] = ()
     gpus: tuple[str, int] | None = None
+    threads: int = 1
 
     def line(self, port: int) -> str:
         """Return its line in slurm.conf."""
         words = [f"NodeName={self.name} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port}"]
-        words.append(f"CPUs={self.cores} Sockets=1 CoresPerSocket={self.cores} ThreadsPerCore=1")
+        words.append(f"CPUs={self.cores * self.threads} Sockets=1 CoresPerSocket={self.cores}")
+        words.append(f"ThreadsPerCore={self.threads}")
         words.append(f"RealMemory={self.memory}")
         if self.features:
             words.append(f"Feature={','.join(self.features)}")
@@ -96,10 +98,10 @@ SMALL = Layout(
 )
 
 
-def large(count: int) -> Layout:
-    """Return a cluster of ``count`` equal nodes of 64 cores, for measurements."""
+def large(count: int, threads: int = 1) -> Layout:
+    """Return a cluster of ``count`` equal nodes of 64 cores, for measurements; each core has so many ``threads``."""
     return Layout(
-        nodes=tuple(Node(f"s{number:04}", cores=64, memory=256000) for number in range(1, count + 1)),
+        nodes=tuple(Node(f"s{number:04}", cores=64, memory=256000, threads=threads) for number in range(1, count + 1)),
         partitions=(f"PartitionName=batch Nodes=ALL Default=YES {_LIMITS}",),
         settings={
             "AccountingStorageTRES": "license/matlab,license/ansys",

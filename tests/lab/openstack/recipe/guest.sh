@@ -16,7 +16,10 @@ for device in null zero full random urandom tty; do
     mount --bind "/dev/$device" "$root/dev/$device"
 done
 ln -s /proc/self/fd "$root/dev/fd"
-mkdir "$root/dev/shm"
+for stream in 0:stdin 1:stdout 2:stderr; do ln -s "/proc/self/fd/${stream%:*}" "$root/dev/${stream#*:}"; done
+mkdir "$root/dev/shm" "$root/dev/pts"
+mount -t devpts -o newinstance,ptmxmode=0666 guest "$root/dev/pts"
+ln -s pts/ptmx "$root/dev/ptmx"
 touch "$root/dev/console"
 mount --bind "$here/console.log" "$root/dev/console"
 mount -t tmpfs -o mode=1777 guest "$root/tmp"
@@ -29,9 +32,16 @@ END
 done
 install -m 700 "$here/user-data" "$root/run/user-data"
 echo "[    0.000000] a guest of the lab boots" >>"$here/console.log"
+cd "$root"
+# Not chroot, in which container runtimes refuse to work
+mkdir .old
+pivot_root . .old
+cd /
+umount -l /.old
+rmdir /.old
 trap 'exit 0' TERM
 env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 \
-    chroot "$root" /run/user-data </dev/null >/dev/null 2>&1 &
+    /run/user-data </dev/null >/dev/null 2>&1 &
 wait || true
 # A server whose user data has run stays
 while :; do sleep 3600 & wait $!; done

@@ -1,0 +1,234 @@
+"""What asking a cloud costs: ``python -m bench.openstack [--sessions N] [--rounds N]``.
+
+On the lab's cloud, in one run: one API call through the kept connection; a look at the whole cloud; following many
+sessions; an offer. Beside them the naive ways: one ``openstack`` command for each question over SSH, the same command
+kept running, and each API call through a forwarded channel of its own. Wall time, the medians of several rounds: most
+of it is waiting, so that other work on the machine counts in all alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from ebhpc.batch.ssh import SshConnection
+from ebhpc.model import Allocation, Demand, Identity, JupyterNotebook, Phase, Session, Shape, SimpleCompute
+from ebhpc.planning import Timeline, flavored, windows
+from ebhpc_openstack import ebhpc_platform
+from ebhpc_openstack.asking import Answer, Call
+from ebhpc_openstack.platform import OpenStackPlatform
+from tests.lab.openstack import Cloud, openstack_cloud
+from tests.lab.openstack.layout import Host
+
+_QUESTIONS = ("server list", "flavor list", "limits show --absolute", "hypervisor list", "network list")
+
+
+def platform_on(cloud: Cloud, folder: Path) -> OpenStackPlatform:
+    """Build a platform on the lab's cloud."""
+    ssh = cloud.ssh
+    settings = {
+        "ssh": {
+            "host": ssh.host,
+            "port": ssh.port,
+            "user": ssh.user,
+            "key_file": str(ssh.key_file),
+            "known_hosts": str(ssh.known_hosts),
+        },
+        "jobs": {"root": str(folder / "sessions"), "access": "own", "staging": "job"},
+        "cloud": "planner",
+        "image": "debian",
+        "look": "0s",
+        "answer_within": "60s",
+        "capacity": "own",
+    }
+    built = ebhpc_platform("openstack", "cloud", settings, folder)
+    assert isinstance(built, OpenStackPlatform)
+    return built
+
+
+def timed(rounds: int, act: Callable[[], Any]) -> float:
+    """Return the median of the seconds that something takes."""
+    found = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        act()
+        found.append(time.perf_counter() - began)
+    return statistics.median(found)
+
+
+class Counted:
+    """Counts questions on their way to the login host."""
+
+    def __init__(self, platform: OpenStackPlatform) -> None:
+        self._host = platform.host
+        self.questions = self.calls = 0
+
+    def ask(self, calls: Any, *, seconds: float | None = None) -> list[Answer]:
+        """Pass a question on."""
+        self.questions += 1
+        self.calls += len(calls)
+        return self._host.ask(calls, seconds=seconds)
+
+    def close(self) -> None:
+        """End what was started."""
+        self._host.close()
+
+
+def command(connection: SshConnection, words: str) -> None:
+    """Ask one question by a command of its own, as anybody would."""
+    channel = connection.run(["openstack", "--os-cloud", "planner", *words.split(), "-f", "json"], seconds=120)
+    text = b""
+    while part := channel.recv(1 << 16):
+        text += part
+    assert channel.recv_exit_status() == 0, words
+    json.loads(text)
+
+
+class Kept:
+    """The ``openstack`` command kept running: questions on its stdin, JSON on its stdout."""
+
+    def __init__(self, connection: SshConnection) -> None:
+        self._channel = connection.run(["openstack", "--os-cloud", "planner"], seconds=120)
+        self._channel.settimeout(120)
+        self.ask("server list")
+
+    def ask(self, words: str) -> Any:
+        """Ask one question; its answer is whole when it can be read."""
+        self._channel.sendall(f"{words} -f json\n".encode())
+        text = ""
+        while True:
+            text += self._channel.recv(1 << 16).decode()
+            at = min((place for place in (text.find("["), text.find("{")) if place >= 0), default=-1)
+            if at >= 0:
+                try:
+                    return json.JSONDecoder().raw_decode(text[at:])[0]
+                except ValueError:
+                    continue
+
+
+def forwarded(connection: SshConnection, cloud: Cloud, token: str) -> None:
+    """Make one API call through a forwarded channel."""
+    channel = connection.reach("127.0.0.1", cloud.ports.nova, seconds=60)
+    client = http.client.HTTPConnection("nova")
+    client.sock = channel  # type: ignore[assignment]  # it has what http.client uses of a socket
+    client.request("GET", "/v2.1/limits", headers={"X-Auth-Token": token, "Host": f"127.0.0.1:{cloud.ports.nova}"})
+    answer = client.getresponse()
+    assert answer.status == 200, answer.read()
+    json.loads(answer.read())
+    client.close()
+
+
+def session(number: int) -> Session:
+    """Return a session that has a server."""
+    now = int(time.time())
+    return Session(
+        uuid=f"{number:08x}-0000-7000-8000-000000000000",
+        name=None,
+        owner=Identity(uuid="o", username="ada"),
+        platform="cloud",
+        phase=Phase.AVAILABLE,
+        executable=JupyterNotebook(location="http://127.0.0.1:9/n.ipynb"),
+        compute=SimpleCompute(),
+        allocations=(Allocation(node="", cores=1, memory=1024, devices={"scratch": 10}),),
+        start=now,
+        latest=now + 600,
+        end=now + 7200,
+        duration=3600,
+        firm=False,
+        native=f"ebhpc-{number}",
+    )
+
+
+def fill(platform: OpenStackPlatform, count: int) -> list[Session]:
+    """Make servers whose guests do nothing, and return their sessions."""
+    sessions = [session(number) for number in range(1, count + 1)]
+    for start in range(0, count, 10):
+        bodies = []
+        for one in sessions[start : start + 10]:
+            body = platform.launches.body(one)
+            body["metadata"]["lab_idle"] = "yes"
+            body["networks"] = "none"
+            bodies.append(body)
+        made = platform.cloud.create(bodies)
+        assert all(one.fault is None for one in made), made
+        while any(server.status == "BUILD" for server in platform.cloud.servers()):
+            time.sleep(1)
+    return sessions
+
+
+def begun(platform: OpenStackPlatform, sessions: list[Session]) -> None:
+    """Note of each session that its job has begun, as its console would have said."""
+    from ebhpc.batch import session_directory
+    from ebhpc_openstack import results
+
+    for one in sessions:
+        results.begun(session_directory(platform.settings.jobs.root, one.uuid), time.time(), "server", [])
+
+
+def offer(platform: OpenStackPlatform, timeline: Timeline) -> int:
+    """Find windows for a request on what is known: what an offer takes."""
+    now = int(time.time())
+    wanted = Demand(least=Shape(cores=1, memory=1024), duration=3600, earliest=now, latest=now + 7200)
+    asked = flavored(wanted, timeline.snapshot.flavors or ())
+    assert asked is not None
+    return len(windows(replace(asked, duration=3600), timeline, now=now))
+
+
+def show(name: str, seconds: float, words: str = "") -> None:
+    """Print a figure."""
+    print(f"  {name:42}{seconds * 1000:>10.1f} ms   {words}", flush=True)
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(prog="python -m bench.openstack", description=__doc__)
+    parser.add_argument("--sessions", type=int, default=200, help="servers that are followed (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=15, help="rounds of each measurement (default %(default)s)")
+    given = parser.parse_args()
+    hosts = tuple(Host(f"node{at}", cores=256, memory=1 << 20, disk=100_000) for at in (1, 2))
+    with openstack_cloud(hosts) as cloud, tempfile.TemporaryDirectory(prefix="ebhpc-bench-") as folder:
+        cloud.quota(instances=-1, cores=-1, ram=-1)
+        platform = platform_on(cloud, Path(folder))
+        connection = platform.host.connection
+        platform.ebhpc_snapshot(int(time.time()))
+        limits = Call(service="compute", path="/limits", version="2.61")
+        empty = timed(given.rounds, lambda: platform.cloud.ask(limits))
+        show("one API call, our program", empty)
+        token = cloud._token
+        show("one API call, a forwarded channel", timed(given.rounds, lambda: forwarded(connection, cloud, token)), "")
+        show("one question, openstack command", timed(3, lambda: command(connection, "limits show --absolute")), "")
+        kept = Kept(connection)
+        show("one question, openstack kept running", timed(5, lambda: kept.ask("limits show --absolute")), "")
+        look = timed(given.rounds, lambda: platform.cloud.look())
+        show("the whole cloud, our program", look, "one round trip, 8 calls and more")
+        naive = timed(1, lambda: [command(connection, words) for words in _QUESTIONS])
+        show("the whole cloud, openstack commands", naive, f"{len(_QUESTIONS)} commands")
+        timeline = Timeline.of(platform.ebhpc_snapshot(int(time.time())))
+        found = timed(given.rounds, lambda: offer(platform, timeline))
+        show("an offer, from what is known", found, f"{found / empty:.2f} of one API call; wanted: at most 1.2")
+        sessions = fill(platform, given.sessions)
+        begun(platform, sessions)
+        listing = timed(5, platform.cloud.servers)
+        counted = Counted(platform)
+        platform.cloud._asker = counted
+        followed = timed(5, lambda: platform.ebhpc_observe(sessions))
+        said = f"{counted.questions / 5:.0f} question of {counted.calls / 5:.0f} call"
+        show(f"one listing of {given.sessions} servers", listing, "")
+        show(f"{given.sessions} sessions followed", followed, said)
+        one = platform.cloud.servers()[0].id
+        single = timed(2, lambda: command(connection, f"server show {one}"))
+        show("one session, openstack server show", single, f"{given.sessions} of them: {single * given.sessions:.0f} s")
+        platform.host.close()
+
+
+if __name__ == "__main__":
+    main()
