@@ -28,7 +28,7 @@ from ebhpc.model import Phase
 from ebhpc.model.registry import Kinds
 from ebhpc.planning import Snapshot
 from ebhpc.plugins import Platform
-from ebhpc.store import Store, claim, ensure_platforms, give_back, leased, leave, leave_learning
+from ebhpc.store import Store, Waking, claim, ensure_platforms, give_back, leased, leave, leave_learning
 
 log = logging.getLogger("ebhpc.driver")
 
@@ -172,26 +172,31 @@ class Driver:
         assert self._heartbeat is not None
         self._heartbeat.start(self._wake.set)
         log.info("driver %s drives %s", self.name, ", ".join(self._platforms) or "no platform")
-        pause = failed = float(self._settings.interval)
         threading.Thread(target=self._wake_at, args=(stop,), name="driver-stop", daemon=True).start()
         try:
-            while not stop.is_set():
-                try:
-                    self.step(self._clock())
-                    failed = pause
-                    wait = self._until_next(self._clock())
-                except NameTaken:
-                    raise
-                except Exception:  # the database, most likely; sessions wait until it is back
-                    log.exception("driver %s: a turn of the loop failed", self.name)
-                    failed = min(2 * failed, _SLOWEST)
-                    wait = failed
-                self._turned(self)
-                self._wake.wait(wait)
-                if not stop.is_set():
-                    self._wake.clear()
+            with Waking(self._store, self._incarnation, self._wake.set):
+                self._turn_until(stop)
         finally:
             self.stop()
+
+    def _turn_until(self, stop: threading.Event) -> None:
+        """Do one turn after the other, each when something is due or somebody wakes this driver."""
+        pause = failed = float(self._settings.interval)
+        while not stop.is_set():
+            try:
+                self.step(self._clock())
+                failed = pause
+                wait = self._until_next(self._clock())
+            except NameTaken:
+                raise
+            except Exception:  # the database, most likely; sessions wait until it is back
+                log.exception("driver %s: a turn of the loop failed", self.name)
+                failed = min(2 * failed, _SLOWEST)
+                wait = failed
+            self._turned(self)
+            self._wake.wait(wait)
+            if not stop.is_set():
+                self._wake.clear()
 
     def _wake_at(self, stop: threading.Event) -> None:
         stop.wait()

@@ -97,6 +97,7 @@ from ebhpc.store.snapshots import (
     publish_trouble,
     read_platforms,
 )
+from ebhpc.store.waking import Waking, wake
 
 __all__ = [
     "booked_nodes",
@@ -141,6 +142,7 @@ __all__ = [
     "Store",
     "Together",
     "UnknownPlatform",
+    "Waking",
     "Wants",
     "accept",
     "add_identity",
@@ -208,5 +210,6 @@ __all__ = [
     "tell_outlook",
     "unfinished_sessions",
     "upgrade",
+    "wake",
     "write_audit",
 ]

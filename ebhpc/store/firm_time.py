@@ -15,6 +15,7 @@ from ebhpc.store.ledger import record_moves
 from ebhpc.store.records import SessionRecord, added_messages, allocations_of, json_text
 from ebhpc.store.sessions import get_session, select_sessions
 from ebhpc.store.tables import sessions
+from ebhpc.store.waking import wake
 
 _HELD = (*LIVE, Phase.RELEASING)
 _UNDECIDED = (Phase.ACCEPTED, Phase.WAITING)
@@ -132,4 +133,5 @@ def decide(
             add_audit(tx, [audit])
         changed = get_session(tx, uuid)
         assert changed is not None
+    wake(store)
     return Decided(session=changed, done=True)

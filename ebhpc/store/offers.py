@@ -31,6 +31,7 @@ from ebhpc.store.ledger import (
 from ebhpc.store.records import Approval, OfferSetRecord, SessionRecord, Wants, json_text
 from ebhpc.store.sessions import get_session, select_sessions
 from ebhpc.store.tables import bookings, events, offersets, sessions
+from ebhpc.store.waking import wake
 
 
 class NewOffer(Struct, frozen=True, kw_only=True):
@@ -132,6 +133,8 @@ def book_offers(
             if audit is not None:
                 add_audit(tx, [replace(audit, object=offers[0].uuid)])
             _accept(tx, offers[0].uuid, [offer.uuid for offer in offers[1:]], revisions, offers, now)
+    if accept_first and offers:
+        wake(store)
     return Booked.DONE
 
 
@@ -409,7 +412,10 @@ def accept(
     None: no such session. ``check`` is asked in the transaction, and undoes it by what it raises; ``audit`` is written
     where something was changed.
     """
-    return _decide(store, uuid, Phase.ACCEPTED, now, check, audit)
+    answer = _decide(store, uuid, Phase.ACCEPTED, now, check, audit)
+    if answer is not None and answer.done:
+        wake(store)
+    return answer
 
 
 def reject(store: Store, uuid: str, *, now: float, audit: AuditEntry | None = None) -> Answer | None:

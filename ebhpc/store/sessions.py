@@ -13,6 +13,7 @@ from ebhpc.store.engine import Store
 from ebhpc.store.ledger import free, lock_platform, record_moves, settle
 from ebhpc.store.records import SessionRecord, added_messages, json_text, session_of
 from ebhpc.store.tables import bookings, identities, sessions
+from ebhpc.store.waking import wake
 
 
 class LeaseLost(Exception):
@@ -100,7 +101,10 @@ def cancel(store: Store, uuid: str, *, now: float, cause: str, audit: AuditEntry
             record_moves(tx, [uuid], phase, Phase.CANCELLED, cause, now)
             if audit is not None:
                 add_audit(tx, [audit])
-        return get_session(tx, uuid)
+        session = get_session(tx, uuid)
+    if phase in LIVE:
+        wake(store)
+    return session
 
 
 class Change(Struct, frozen=True, kw_only=True):

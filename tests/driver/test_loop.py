@@ -225,3 +225,14 @@ def test_a_platform_is_told_when_a_session_that_it_still_prepares_is_cancelled(r
         running.cancel(uuid)
         wait(lambda: running.is_over(uuid))
     running.check_is_over(uuid, Phase.CANCELLED)
+
+
+def test_what_is_accepted_wakes_a_driver_that_has_nothing_to_do_for_long(ready_database_url):
+    world = Clock(ready_database_url)
+    world.platforms = {"tin": world.platform("tin", world.tin, refresh=Duration(600), stale=Duration(900))}
+    with driven(world, settings=replace(QUICK, interval=30.0, lease=90.0)):
+        wait(lambda: world.tin.calls["snapshot"] > 0)
+        time.sleep(0.5)  # now there is nothing more to do
+        soon(world)
+        wait(lambda: world.tin.calls["hold"] > 0, 10)
+    world.close()
