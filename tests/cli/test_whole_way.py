@@ -112,7 +112,7 @@ def test_step_by_step_each_command_gives_what_the_next_one_needs(
     assert table[1].startswith("1  ")
     uuid, phase = ebhpc(environment, "accept", "1").stdout.split()
     assert phase in {"ACCEPTED", "WAITING", "PREPARING"}
-    assert uuid.startswith(table[1].split()[1])
+    assert uuid.endswith(table[1].split()[1])
     lines = ebhpc(environment, "watch", uuid, "--json").stdout.splitlines()
     assert json.loads(lines[-1])["phase"] == "COMPLETED"
     shown = ebhpc(environment, "show", uuid[-8:]).stdout

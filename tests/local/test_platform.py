@@ -386,7 +386,8 @@ session = Session(
     allocations=(Allocation(node="n", cores=1, memory=1024),), start=0, latest=0, end=int(time.time()) + 600,
     duration=600, **told,
 )
-platform = ebhpc_platform(kind="local", name="here", settings={"grace": "2s"}, state=state)
+settings = {"grace": "2s", "private_networks": ["127.0.0.0/8"]}
+platform = ebhpc_platform(kind="local", name="here", settings=settings, state=state)
 directory = session_directory(state, session.uuid)
 if not directory.closed.exists():
     if not directory.started.exists():

@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,9 @@ class LedgerBroker(RunningBroker):
 
     def begin(self, count: int, *, at_once: int = 16) -> list[str]:
         """Have so many sessions accepted at once; return their UUIDs."""
-        return asyncio.run(self._begin(count, at_once))
+        # On a thread of its own: tests that drive a browser leave a loop behind that runs on the main one
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(lambda: asyncio.run(self._begin(count, at_once))).result()
 
     async def _begin(self, count: int, at_once: int) -> list[str]:
         limits = httpx.Limits(max_connections=at_once)
