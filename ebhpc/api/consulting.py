@@ -55,7 +55,9 @@ def willing_platforms(
 
     ``again``: what was known a moment ago has turned out to be out of date.
     """
-    timelines = broker.timelines.current(asking.now) if again else broker.timelines.lately(asking.now)
+    # Behind a session that goes on is free what its booking says now: it may have been shortened only just
+    newly = again or asking.replaced is not None
+    timelines = broker.timelines.current(asking.now) if newly else broker.timelines.lately(asking.now)
     names = list(broker.platforms)
 
     def consult(name: str) -> tuple[Willing | None, tuple[Message, ...]]:

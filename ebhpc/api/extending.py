@@ -50,8 +50,9 @@ def extension_windows(broker: Broker, asking: Asking, one: Willing, timeline: Ti
         return []
     now = int(asking.now)
     start = max(now, old.finish - old.duration, demand.earliest)
-    # Until somebody has accepted it, it begins later and later
-    latest = start if start > now else now + ceil(broker.config.offers.lifetime) + ceil(one.platform.config.lead)
+    # Until somebody has accepted it, it begins later and later: also where its time is to begin in a moment
+    settled = now + ceil(broker.config.offers.lifetime) + ceil(one.platform.config.lead)
+    latest = max(start, min(settled, demand.latest))
     if start > demand.latest or start + demand.duration <= old.finish:
         return []
     window = Window(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +84,20 @@ def test_what_nobody_used_is_completed_too_and_ends_early_when_its_user_says_so(
     assert any("0.0 of its" in word for word in words(found))
 
 
+def _begins(found: dict[str, Any]) -> float:
+    """When a session's time begins at the earliest, POSIX seconds."""
+    return datetime.fromisoformat(found["schedule"]["available"]["start"].partition("/")[0]).timestamp()
+
+
 def test_time_is_extended_under_what_runs_in_it(http: httpx.Client) -> None:
     # All cores: nothing but the old block's own time is free
     first = accepted(http, reserved(cores=8, seconds=8))
     found = until(http, first, lambda one: one.get("connectors"))
+    # Its end was fixed a moment ago, and its time may begin only with the next second
+    at_once = offers(http, reserved(cores=8, seconds=30, replaces=first))
+    assert _begins(at_once[0]) < _begins(found) + 8
+    for offer in at_once:
+        update(http, offer["meta"]["uuid"], "REJECTED")
     runs = use(found, "sleep", "12", cores=1)
     until(http, first, in_phase("RUNNING"))
     longer = offers(http, reserved(cores=8, seconds=30, replaces=first))[0]

@@ -52,7 +52,7 @@ JOB = (
     *("JobCurrentStartDate", "JobCurrentStartExecutingDate", "DeferralTime", "JobUniverse", "NumJobStarts"),
     *("AllowedExecuteDuration", "AllowedJobDuration", "RemoteHost", "LastRemoteHost", "ConcurrencyLimits"),
     *("HoldReasonCode", "HoldReasonSubCode", "HoldReason", "LastRejMatchReason", "RemoveReason"),
-    *("ExitCode", "ExitBySignal", "ExitSignal", "CompletionDate", "AutoClusterId", "RequireGPUs"),
+    *("ExitCode", "ExitBySignal", "ExitSignal", "CompletionDate", "AutoClusterId", "RequireGPUs", "StageInFinish"),
     *(f"{name}_HostPort" for name in SERVICES),
 )
 """The attributes of a job that are asked for; Requirements are asked for once for each kind of waiting job."""
@@ -203,6 +203,7 @@ def job(ad: Ad, schedd: str, own: Sequence[str] = (), limits: Sequence[str] = ()
         memory=_count(ad, "RequestMemory"),
         devices=devices,
         submitted=_count(ad, "QDate"),
+        spooled=_instant(get("StageInFinish")),
         priority=_whole(get("JobPrio")),
         entered=_count(ad, "EnteredCurrentStatus"),
         started=_instant(get("JobCurrentStartDate")),

@@ -249,9 +249,12 @@ class Pool:
         within = float(self._settings.fetch_within)
         self._as(user, int, "retrieve", within, alone=True, jobs=tuple(jobs), directory=str(directory))
 
-    def remove(self, jobs: Sequence[str], user: str, reason: str) -> int:
-        """Remove a user's jobs; it is no error that one has gone already."""
-        return self._as(user, int, "act", action="remove", jobs=tuple(jobs), reason=reason)
+    def remove(self, jobs: Sequence[str], user: str, reason: str, only: str = "") -> int:
+        """Remove a user's jobs; it is no error that one has gone already. Return how many it were.
+
+        ``only``: an expression; the schedd removes the jobs of which it is true at that moment.
+        """
+        return self._as(user, int, "act", action="remove", jobs=tuple(jobs), reason=reason, only=only)
 
     def close(self) -> None:
         """End what was started."""

@@ -55,7 +55,9 @@ class Slot(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Job(Struct, frozen=True, kw_only=True, gc=False):
-    """A job. ``status`` is HTCondor's number; ``order`` how the negotiator sorts within one submitter."""
+    """A job. ``status`` is HTCondor's number; ``order`` how the negotiator sorts within one submitter;
+    ``spooled`` when the schedd had all of its files, where they were sent to it.
+    """
 
     schedd: str
     cluster: int
@@ -69,6 +71,7 @@ class Job(Struct, frozen=True, kw_only=True, gc=False):
     memory: int = 0
     devices: dict[str, int] = field(default_factory=dict)
     submitted: int = 0
+    spooled: int | None = None
     priority: int = 0
     entered: int = 0
     started: int | None = None

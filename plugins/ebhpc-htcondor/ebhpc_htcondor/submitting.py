@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,18 +13,21 @@ from ebhpc.faults import point
 from ebhpc.model import MessageKind, Session, message
 from ebhpc.plugins import SessionFailed
 from ebhpc_htcondor import carrying, records
-from ebhpc_htcondor.asking import Impossible, Pool, PoolFault, Refused
+from ebhpc_htcondor.asking import Impossible, NotReached, Pool, PoolFault, Refused
 from ebhpc_htcondor.following import by_session
 from ebhpc_htcondor.identities import is_user
 from ebhpc_htcondor.names import session_id
 from ebhpc_htcondor.settings import HTCondorSettings, Mapped
-from ebhpc_htcondor.states import ENDED, HELD, SPOOLING
+from ebhpc_htcondor.states import ENDED, HELD, REMOVED, SPOOLING
 from ebhpc_htcondor.submission import SCRIPT, description
 
 log = logging.getLogger("ebhpc_htcondor")
 
 YOUNG = 600
 """Seconds for which a job that belongs to no session is left alone: its session may have come after the list."""
+
+WAITS_FOR_FILES = f"JobStatus == {HELD} && HoldReasonCode =?= {SPOOLING}"
+"""Of which jobs the schedd has not all files, or has not noticed yet that it has."""
 
 
 class Jobs:
@@ -45,11 +49,8 @@ class Jobs:
         if directory.marked_to_end():
             text = "The session was ended before its job began."
             raise SessionFailed(message(MessageKind.FAILED, text, level="INFO"))
-        if asked_before(directory.path) and (job := self._find(session, who)) is not None:
-            if job.hold_code != SPOOLING or job.status != HELD:
-                return job.id
-            # Its files have not all come to the schedd, and nobody is sending them
-            self._pool.remove([job.id], job.owner, "its files were not sent")
+        if asked_before(directory.path) and (job := self._there(session, who)) is not None:
+            return job.id
         carried = self._settings.files == "transfer"
         try:
             self._write_script(session, directory)
@@ -101,15 +102,40 @@ class Jobs:
                 except PoolFault as error:
                     log.warning("job %s: %s", job.id, error)
 
+    def _there(self, session: Session, who: Mapped) -> records.Job | None:
+        """Return the session's job; one whose files did not all come to the schedd is removed.
+
+        The schedd tells the sender that it has the files before it lets the job go: a job that waits for them may have
+        them all, so it is given time, and is removed only if it waits for them at that moment.
+
+        Raises:
+            NotReached: what became of it does not show yet.
+        """
+        within = float(self._settings.answer_within)
+        deadline = time.monotonic() + within
+        while (job := self._find(session, who)) is not None:
+            if not (job.status == HELD and job.hold_code == SPOOLING):
+                return job
+            if time.monotonic() > deadline + within:
+                raise NotReached(f"job {job.id} waits for its files, and cannot be removed")
+            if time.monotonic() > deadline:
+                self._pool.remove([job.id], job.owner, "its files were not sent", only=WAITS_FOR_FILES)
+            time.sleep(0.2)
+        return None
+
     def _find(self, session: Session, who: Mapped) -> records.Job | None:
-        """Return the session's job, also one that has ended."""
+        """Return the session's job, also one that has ended, but none that was removed before its files had come."""
         users = {session.uuid: self._owner(who)}
-        found = by_session(self._pool.jobs(), users, self._settings.prefix)
+        found = by_session(filter(self._counts, self._pool.jobs()), users, self._settings.prefix)
         if session.uuid not in found:
             since = int(min(session.start, self._clock())) - 86400
             known = self._pool.history([session.uuid], max(since, 0))
-            found = by_session([job for job in known if job.status in ENDED], users, self._settings.prefix)
+            ended = [job for job in known if job.status in ENDED and self._counts(job)]
+            found = by_session(ended, users, self._settings.prefix)
         return found.get(session.uuid)
+
+    def _counts(self, job: records.Job) -> bool:
+        return self._settings.files != "transfer" or job.status != REMOVED or job.spooled is not None
 
     def _owner(self, who: Mapped | None) -> str | None:
         return who.user if who is not None and self._settings.run_as == "token" else None

@@ -288,10 +288,16 @@ class Pool:
         schedd.retrieve(list(jobs))
         return len(jobs)
 
-    def act(self, action: str, jobs: Sequence[str], reason: str) -> int:
-        """Do something to jobs; return to how many it was done."""
+    def act(self, action: str, jobs: Sequence[str], reason: str, only: str = "") -> int:
+        """Do something to jobs, with ``only`` to those of which it is true then; return to how many it was done."""
         _, schedd = self.schedd()
-        said = schedd.act(ACTIONS[action], list(jobs), reason)
+        if only:
+            some = " || ".join(
+                f"(ClusterId == {number.partition('.')[0]} && ProcId == {number.partition('.')[2]})" for number in jobs
+            )
+            said = schedd.act(ACTIONS[action], f"({some}) && ({only})", reason)
+        else:
+            said = schedd.act(ACTIONS[action], list(jobs), reason)
         if said.get("TotalPermissionDenied"):
             raise PermissionError(f"{action} of {', '.join(jobs)}: permission denied")
         return int(said.get("TotalSuccess") or 0)

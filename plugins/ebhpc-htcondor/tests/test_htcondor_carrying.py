@@ -29,6 +29,7 @@ from ebhpc.model import (
     SimpleData,
 )
 from ebhpc_htcondor.platform import HTCondorPlatform
+from ebhpc_htcondor.submitting import WAITS_FOR_FILES
 from tests.lab import containers
 from tests.labs import require
 
@@ -92,6 +93,7 @@ def test_a_jobs_files_go_there_and_come_back_without_a_shared_directory(place: P
         wrong = submitted(platform, ready(platform, wrong, ["/bin/true"]))
         assert platform.ebhpc_submit(one) == one.native
         seen = until(platform, one, ended)
+        assert platform.ebhpc_submit(one) == one.native
         failed = until(platform, wrong, ended)
     assert (seen.state, seen.exit_code) == ("FAILED", 3), words(seen)
     said = text_of(platform, one).splitlines()
@@ -105,22 +107,55 @@ def test_a_jobs_files_go_there_and_come_back_without_a_shared_directory(place: P
     # The queue is left when the files have come
     place.pool.until(lambda: place.pool.queue() == [], 20, "the job is in the history")
     assert until(carrying(place), one, ended).exit_code == 3  # as a driver would after a crash
+    assert carrying(place).ebhpc_submit(one) == one.native
     for each in (one, wrong):
         platform.ebhpc_cleanup(each)
     assert text_of(platform, one, "results/sub/file") == "kept\n"
 
 
 def test_a_job_whose_files_did_not_all_get_to_the_schedd_is_submitted_anew(place: Place) -> None:
+    platform = carrying(place, answer_within="4s")
+    one = ready(platform, session(), ["/bin/echo", "at last"])
+    half = sent_in_part(place, platform, one)
+    one = submitted(platform, one)
+    assert one.native != half
+    assert platform.ebhpc_submit(one) == one.native
+    assert until(platform, one, ended).state == "SUCCEEDED"
+    assert text_of(platform, one) == "at last\n"
+
+
+def test_a_job_that_was_removed_before_it_had_its_files_is_submitted_anew(place: Place) -> None:
     platform = carrying(place)
     one = ready(platform, session(), ["/bin/echo", "at last"])
+    half = sent_in_part(place, platform, one)
+    place.pool.run(["condor_rm", half], user="root")  # as the schedd does when the sender goes away
+    one = submitted(platform, one)
+    assert one.native != half
+    assert until(platform, one, ended).state == "SUCCEEDED"
+
+
+def test_a_job_that_the_schedd_lets_go_only_after_it_has_its_files_is_not_submitted_anew(place: Place) -> None:
+    platform = carrying(place)
+    one = ready(platform, session(), ["/bin/true"])
+    half = sent_in_part(place, platform, one)
+    later = threading.Timer(2, place.pool.run, (["condor_qedit", half, "HoldReasonCode", "1"],), {"user": "root"})
+    later.start()
+    try:
+        assert platform.ebhpc_submit(one) == half
+        number = platform.pool.remove([half], "alice", "it waits for its files", only=WAITS_FOR_FILES)
+        assert number == 0, "it was let go in between"
+    finally:
+        later.join()
+        place.pool.run(["condor_rm", half], user="root")
+
+
+def sent_in_part(place: Place, platform: HTCondorPlatform, one: Session) -> str:
+    """Submit a session's job as if the broker had ended while its files were sent to the schedd."""
     lines = {"+EbhpcSession": f'"{one.uuid}"', "+EbhpcPrefix": '"ebhpc"', "hold": "True"}
     half = place.pool.sleep(300, **lines)
     place.pool.run(["condor_qedit", half, "HoldReasonCode", "16"], user="root")
     (platform.settings.jobs.root / one.uuid[:2] / one.uuid / "submissions").touch()
-    one = submitted(platform, one)
-    assert one.native != half
-    assert until(platform, one, ended).state == "SUCCEEDED"
-    assert text_of(platform, one) == "at last\n"
+    return half
 
 
 def test_what_an_owner_writes_into_his_job_does_not_lead_our_files_elsewhere(place: Place, tmp_path: Path) -> None:

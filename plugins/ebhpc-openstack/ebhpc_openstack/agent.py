@@ -68,6 +68,15 @@ class Cloud:
             return {"fault": type(error).__name__, "text": " ".join(str(error).split())[:1000]}
 
     def request(self, call: dict[str, Any]) -> dict[str, Any]:
+        """Make one request of a service; one that is refused for its token, which carried out nothing, is made again.
+
+        keystoneauth renews a token that is no longer good for the first of several threads that find that out; the
+        others are told 401.
+        """
+        answer = self.request_once(call)
+        return self.request_once(call) if answer["status"] == 401 else answer
+
+    def request_once(self, call: dict[str, Any]) -> dict[str, Any]:
         """Make one request of a service."""
         service = call["service"]
         session = self.connected()

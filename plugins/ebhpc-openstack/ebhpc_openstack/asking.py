@@ -252,11 +252,15 @@ class _Running:
 
     def _send(self, data: bytes, seconds: float) -> None:
         with self._sending:
+            import paramiko  # slow to import
+
             try:
                 self._channel.sendall(data)
-            except OSError as error:
+            # Of a connection that is lost at this moment paramiko tells by EOFError, and once it knows by OSError
+            except (paramiko.SSHException, OSError, EOFError) as error:
                 self.alive = False
-                raise Unanswered(f"the connection to the login host was lost: {error}") from None
+                why = str(error) or type(error).__name__
+                raise Unanswered(f"the connection to the login host was lost: {why}") from None
 
     def _wait(self, number: int, seconds: float) -> dict[str, Any]:
         expected = self._waiting[number]

@@ -246,7 +246,8 @@ class Follower:
         if note.waits:
             waits = message(MessageKind.PROGRESS, "the server is made at the session's start", level="INFO")
             return Native(state="PENDING", messages=(waits,))
-        if note.asked is not None and self._clock() - note.asked < SETTLE:
+        begun = results.has_begun(session_directory(self._settings.jobs.root, session.uuid))
+        if note.asked is not None and self._clock() - note.asked < SETTLE and not begun:
             return Native(state="PENDING")
         return Native(state="GONE")
 
@@ -290,6 +291,11 @@ class Follower:
                 return Native(state="PENDING")
             return Native(state="RUNNING", started=server.launched)
         text = "The server was stopped before its job had ended: by somebody, by its hypervisor, or by the job itself."
+        if not results.has_begun(directory):
+            text = (
+                "The server has ended, and nothing in it has told its console of the job: its image may lack Python, "
+                "or somebody, or its hypervisor, has stopped it before it had booted."
+            )
         return Native(state="FAILED", started=server.launched, messages=(message(MessageKind.FAILED, text),))
 
 

@@ -23,7 +23,7 @@ from ebhpc_openstack.snapshot import session_of
 log = logging.getLogger("ebhpc_openstack")
 
 SETTLE = 15.0
-"""Seconds after which a server that was asked for, without an answer, is in the list, or never will be."""
+"""Seconds after which a server that nova was asked for, without an answer, is in the list, or never will be."""
 
 YOUNG = 600
 """Seconds for which a server that belongs to no session is left alone: its session may have come after the list."""
@@ -46,6 +46,13 @@ class Launches:
         self._image: str | None = None
         self._image_until = 0.0
         self.zones: frozenset[str] = frozenset()
+
+    def settling(self, asked: float) -> bool:
+        """Whether a server that was asked for then (POSIX seconds) may still come, though it is not in the list.
+
+        The question itself may be on its way for as long as answers are waited for.
+        """
+        return self._clock() - asked < float(self._settings.answer_within) + SETTLE
 
     def name(self, uuid: str) -> str:
         """Return the name of a session's server."""
@@ -137,7 +144,7 @@ class Launches:
             elif session.uuid in there:
                 notes.write(self._root, session.uuid, replace(known, waits=False, why=""))
                 found[session.uuid] = None
-            elif self._clock() - (known.asked or 0.0) < SETTLE:
+            elif self.settling(known.asked or 0.0):
                 found[session.uuid] = Unanswered("a server was asked for, and it is not known yet whether there is one")
             else:
                 wanted.append(session)

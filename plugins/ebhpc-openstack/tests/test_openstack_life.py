@@ -211,10 +211,15 @@ def test_servers_that_others_delete_or_stop_or_that_lie_idle_are_told(place: Pla
         seen = until(platform, stopped, ended)
         assert "was stopped before its job had ended" in words(seen)
     gone(place, platform, stopped)
-    idle = place.platform(boot_within="1s", jobs={"python": "/nonexistent/python"})
-    one = submitted(idle, ready(idle, session()))
-    assert "nothing in it has told its console" in words(until(idle, one, ended))
-    gone(place, idle, one)
+    waits = place.cloud.root / "var/lib/waits"
+    waits.write_text("#!/bin/sh\nexec sleep 300\n", encoding="utf-8")
+    waits.chmod(0o755)
+    idle = place.platform(boot_within="1s", jobs={"python": "/var/lib/waits"})
+    ends = place.platform(jobs={"python": "/nonexistent/python"})
+    silent = [(platform, submitted(platform, ready(platform, session()))) for platform in (idle, ends)]
+    for (platform, one), said in zip(silent, ("The server is there", "The server has ended"), strict=True):
+        assert f"{said}, and nothing in it has told its console" in words(until(platform, one, ended))
+        gone(place, platform, one)
 
 
 def test_orphans_and_second_servers_are_deleted_and_what_belongs_to_a_session_is_not(
