@@ -6,7 +6,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test run lab lab-slurm lab-slurm-down lab-htcondor lab-htcondor-down lab-openstack lab-openstack-down bench soak deb screenshots lint audit format types docs clean setup setup-demo
+.PHONY: help demo test run lab lab-slurm lab-slurm-down lab-htcondor lab-htcondor-down lab-openstack lab-openstack-down guest-openstack bench soak deb screenshots lint audit format types docs clean setup setup-demo
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -41,6 +41,9 @@ lab-openstack: setup ## start a small OpenStack on this machine and leave it run
 
 lab-openstack-down: ## take away what lab-openstack started
 	@$(BIN)/python -m tests.lab.openstack down
+
+guest-openstack: setup ## boot a real guest with the OpenStack plugin's user data, under software emulation
+	@$(BIN)/python -m tests.lab.openstack.guest $(ARGS)
 
 bench: setup ## measure throughput, latency, memory and start-up
 	$(BIN)/python -m bench $(ARGS)

@@ -4,26 +4,32 @@
 seconds on the local platform; every 20 s one process is killed and started again, as systemd would. At the end nothing
 may be sold twice, lost or run twice. Shown: how long ``POST /requests`` took, beside a calm run before it without users
 that accept or processes that end, and how memory grew.
+
+Memory is looked at within the lives of processes: those that were killed begin anew, and what a young one takes up to
+work with is no growth. So one driver and one worker at a time are spared for some minutes, and of each process only
+what came after its first minute counts. A line through the samples of all processes of a role, each with a level of its
+own, gives the slope; the interval around it has 95 % confidence, and allows for samples that follow one another being
+alike.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
-import os
 import random
-import signal
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import psutil
 from msgspec import Struct, field
 
@@ -33,8 +39,13 @@ from tests.service.ledgers import LedgerBroker, check_verdict
 from tests.service.postgres import Server
 
 CORES = 24
-SETTLE = 10.0
-"""Seconds after its start from which a process's memory counts for the slope: by then it has what it works with."""
+SETTLE = 60.0
+"""Seconds after its start from which a process's memory counts for the slope: by then it has what it works with. A
+shorter run has less of it, an eighth of its time."""
+
+VICTIMS = ("api", "driver-1", "api worker", "driver-2", *("driver-1", "api worker") * 4)
+"""Who is killed in turn. The API and the second driver come once in twelve times, and of the workers the youngest is
+taken: some processes have to grow old, else nobody learns whether they grow large."""
 
 
 class SoakBroker(LedgerBroker):
@@ -164,18 +175,33 @@ def _request(chance: random.Random) -> dict[str, Any]:
     }
 
 
+class Growth(Struct, frozen=True, kw_only=True):
+    """How the memory of a role's processes changed with their age; sizes in MB, slopes in MB a minute.
+
+    ``oldest`` is the greatest age in seconds that one of the ``processes`` came to. ``error`` is half of the 95 %
+    interval around ``slope``.
+    """
+
+    processes: int
+    samples: int
+    oldest: float
+    mean: float
+    slope: float
+    error: float
+
+
 class Memory:
-    """Samples of each process: its role, its age in seconds, its own memory in bytes."""
+    """Samples of each process: its role, who it is, its age in seconds, its own memory in bytes."""
 
     def __init__(self, broker: RunningBroker) -> None:
         self._broker = broker
         self._stop = threading.Event()
-        self.samples: dict[str, list[tuple[float, int]]] = {}
+        self.samples: dict[str, dict[tuple[int, float], list[tuple[float, int]]]] = {}
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._stop.wait(5):
+        while not self._stop.wait(2):
             for name, process in list(self._broker.processes.items()):
                 try:
                     top = psutil.Process(process.pid)
@@ -186,56 +212,77 @@ class Memory:
                     continue
 
     def _note(self, role: str, process: psutil.Process) -> None:
-        age = time.time() - process.create_time()
-        self.samples.setdefault(role, []).append((age, process.memory_full_info().uss))
+        began = process.create_time()
+        lives = self.samples.setdefault(role, {})
+        lives.setdefault((process.pid, began), []).append((time.time() - began, process.memory_full_info().uss))
 
     def stop(self) -> None:
         """Take no more."""
         self._stop.set()
         self._thread.join()
 
-    def slopes(self) -> dict[str, tuple[int, float, float]]:
-        """By role: samples, their mean in MB, and MB a minute by least squares over the age of the processes."""
+    def growth(self, settle: float) -> dict[str, Growth]:
+        """By role, from samples of processes older than ``settle`` seconds; a role without enough is left out."""
         found = {}
-        for role, samples in self.samples.items():
-            settled = [(age, size) for age, size in samples if age > SETTLE]
-            if len(settled) > 2:
-                found[role] = (
-                    len(settled),
-                    sum(s for _, s in settled) / len(settled) / 1e6,
-                    _slope(settled) * 60 / 1e6,
-                )
+        for role, lives in self.samples.items():
+            old = [[(age, size) for age, size in life if age > settle] for life in lives.values()]
+            grown = growth([life for life in old if len(life) > 3])
+            if grown is not None:
+                found[role] = grown
         return found
 
 
-def _slope(points: list[tuple[float, int]]) -> float:
-    mean_x = sum(x for x, _ in points) / len(points)
-    mean_y = sum(y for _, y in points) / len(points)
-    spread = sum((x - mean_x) ** 2 for x, _ in points)
-    return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else 0.0
+def growth(lives: Sequence[Sequence[tuple[float, float]]]) -> Growth | None:
+    """Fit one slope through samples (age in seconds, bytes) of several processes, each with a level of its own.
+
+    The interval is that of least squares, widened by what neighbouring residuals have in common, as of a first-order
+    autoregression. None: too few samples.
+    """
+    if not lives:
+        return None
+    ages = [np.array([age for age, _ in life]) / 60 for life in lives]
+    sizes = [np.array([size for _, size in life]) / 1e6 for life in lives]
+    x = np.concatenate([one - one.mean() for one in ages])
+    y = np.concatenate([one - one.mean() for one in sizes])
+    spread, free = float(x @ x), len(x) - len(lives) - 1
+    if spread == 0 or free < 1:
+        return None
+    slope = float(x @ y) / spread
+    left = [size - size.mean() - slope * (age - age.mean()) for age, size in zip(ages, sizes, strict=True)]
+    squares = sum(float(one @ one) for one in left)
+    alike = sum(float(one[1:] @ one[:-1]) for one in left) / squares if squares else 0.0
+    alike = min(0.95, max(0.0, alike))
+    error = 1.96 * (squares / free / spread * (1 + alike) / (1 - alike)) ** 0.5
+    return Growth(
+        processes=len(lives),
+        samples=len(x),
+        oldest=60 * max(float(one.max()) for one in ages),
+        mean=float(np.concatenate(sizes).mean()),
+        slope=slope,
+        error=error,
+    )
 
 
 class Killer:
     """Kills one process every ``pause`` seconds, and starts it again after one, as systemd would."""
 
-    def __init__(self, broker: RunningBroker, pause: float, chance: random.Random) -> None:
+    def __init__(self, broker: RunningBroker, pause: float) -> None:
         self._broker = broker
         self._pause = pause
-        self._chance = chance
         self._stop = threading.Event()
         self.killed: Counter[str] = Counter()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
     def _run(self) -> None:
-        for victim in itertools.cycle(("driver-1", "api worker", "driver-2", "api")):
+        for victim in itertools.cycle(VICTIMS):
             if self._stop.wait(self._pause):
                 return
             self.killed[victim] += 1
             if victim == "api worker":
-                children = psutil.Process(self._broker.processes["api"].pid).children()
-                if children:
-                    os.kill(self._chance.choice(children).pid, signal.SIGKILL)
+                with contextlib.suppress(psutil.NoSuchProcess):  # the arbiter replaces one just now
+                    children = psutil.Process(self._broker.processes["api"].pid).children()
+                    max(children, key=psutil.Process.create_time).kill()
                 continue
             self._broker.kill(victim)
             time.sleep(1)
@@ -253,13 +300,25 @@ class Outcome(Struct, frozen=True, kw_only=True):
     calm: Tally
     load: Tally
     killed: Mapping[str, int]
-    slopes: Mapping[str, tuple[int, float, float]]
+    growth: Mapping[str, Growth]
+    settle: float
     ended: Mapping[str, Phase]
     ran: int
 
 
-def soak(folder: Path, *, seconds: float, users: int, calm: float, pause: float, think: float, seed: int) -> Outcome:
-    """Run it; AssertionError where something was sold twice, lost or run twice."""
+def soak(
+    folder: Path,
+    *,
+    seconds: float,
+    users: int,
+    calm: float,
+    pause: float,
+    think: float,
+    seed: int,
+    tell: Callable[[str], object] = lambda line: None,
+) -> Outcome:
+    """Run it, with a line about it now and then; AssertionError where something was sold twice, lost or run twice."""
+    settle = min(SETTLE, seconds / 8)
     server = Server(free_port(), settings={"max_connections": "120"})
     server.make()
     server.start()
@@ -268,14 +327,21 @@ def soak(folder: Path, *, seconds: float, users: int, calm: float, pause: float,
     try:
         broker.run(drivers=2)
         quiet = Users(broker.url, users, calm=True, seed=seed, think=think)
-        time.sleep(calm)
+        _wait(calm, lambda: tell(f"calm: {len(quiet.tally.latencies)} requests"))
         quiet.stop()
-        memory, killer = Memory(broker), Killer(broker, pause, random.Random(seed))
+        memory, killer = Memory(broker), Killer(broker, pause)
         crowd = Users(broker.url, users, calm=False, seed=seed, think=think)
-        time.sleep(seconds)
+        _wait(
+            seconds,
+            lambda: tell(
+                f"load: {len(crowd.tally.latencies)} requests, {len(crowd.tally.accepted)} accepted,"
+                f" {killer.killed.total()} kills"
+            ),
+        )
         killer.stop()
         crowd.stop()
         memory.stop()
+        tell("over; sessions end")
         broker.wait_ready()
         deadline = time.monotonic() + 180
         # Offers that are open expire, what was accepted ends
@@ -286,19 +352,26 @@ def soak(folder: Path, *, seconds: float, users: int, calm: float, pause: float,
         known = broker.phases()
         accepted = [uuid for uuid in crowd.tally.accepted if uuid in known]
         assert len(accepted) == len(crowd.tally.accepted), "accepted sessions are lost"
-        time.sleep(1)
         ended = check_verdict(broker, accepted, CORES)
         return Outcome(
             calm=quiet.tally,
             load=crowd.tally,
             killed=killer.killed,
-            slopes=memory.slopes(),
+            growth=memory.growth(settle),
+            settle=settle,
             ended={uuid: ended[uuid] for uuid in accepted},
             ran=len(broker.submissions()),
         )
     finally:
         broker.stop()
         server.remove()
+
+
+def _wait(seconds: float, tell: Callable[[], object]) -> None:
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(10.0, left))
+        tell()
 
 
 def _percentile(values: list[float], share: float) -> float:
@@ -318,8 +391,11 @@ def show(outcome: Outcome) -> None:
     print(f"  killed: {dict(outcome.killed)}")
     print(f"  accepted sessions: {len(outcome.ended)}, by their ends {dict(Counter(outcome.ended.values()))}")
     print(f"  scripts that ran: {outcome.ran}; sold twice 0, lost 0, run twice 0")
-    for role, (count, mean, slope) in sorted(outcome.slopes.items()):
-        print(f"  memory of an {role}: {mean:.0f} MB, {slope:+.2f} MB a minute ({count} samples)")
+    print(f"  {'memory, after ' + format(outcome.settle, '.0f') + ' s of age':32}{'MB':>6}{'MB a minute':>20}", end="")
+    print(f"{'processes':>11}{'oldest s':>10}{'samples':>9}")
+    for role, one in sorted(outcome.growth.items()):
+        slope = f"{one.slope:+.2f} ± {one.error:.2f}"
+        print(f"  {role:32}{one.mean:>6.0f}{slope:>20}{one.processes:>11}{one.oldest:>10.0f}{one.samples:>9}")
 
 
 def main() -> int:
@@ -332,7 +408,8 @@ def main() -> int:
     parser.add_argument("--pause", type=float, default=20.0, help="seconds between two kills")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     given = parser.parse_args()
-    print(f"soak: {given.users} users, {given.minutes:g} minutes, seed {given.seed}")
+    print(f"soak: {given.users} users, {given.minutes:g} minutes, seed {given.seed}", flush=True)
+    began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="ebhpc-soak-") as folder:
         outcome = soak(
             Path(folder),
@@ -342,6 +419,7 @@ def main() -> int:
             pause=given.pause,
             think=given.think,
             seed=given.seed,
+            tell=lambda line: print(f"  {time.monotonic() - began:5.0f} s  {line}", flush=True),
         )
     show(outcome)
     return 0

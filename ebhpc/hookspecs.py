@@ -44,12 +44,12 @@ hookimpl = pluggy.HookimplMarker("ebhpc")
 
 
 @hookspec(firstresult=True)
-def ebhpc_platform(kind: str, name: str, settings: Mapping[str, Any], state: Path) -> object | None:
+def ebhpc_platform(kind: str, name: str, settings: Mapping[str, Any], state: Path, lead: float) -> object | None:
     """Build the platform ``name`` of a ``kind`` that this plugin serves, or return None.
 
     ``settings`` is the platform's ``settings:`` block as plain data, for ``ebhpc.config.read_settings``; ``state`` a
-    directory of the platform's own, which lasts. No network here: a batch system that is down must not keep the broker
-    from starting.
+    directory of the platform's own, which lasts; ``lead`` the seconds before a session's start at which its preparation
+    begins. No network here: a batch system that is down must not keep the broker from starting.
 
     Raises:
         ebhpc.config.SettingsError: a setting is wrong; names the key and what was expected.

@@ -12,7 +12,7 @@ import falcon
 from ebhpc.api.accounts import claimed_username
 from ebhpc.api.auditing import client_address
 from ebhpc.api.broker import Broker
-from ebhpc.api.problems import Problem, forbidden, unauthenticated
+from ebhpc.api.problems import Problem, unauthenticated
 from ebhpc.api.rates import Counters, Limiter, address_key, retry_after
 from ebhpc.api.wire import wanted_type
 from ebhpc.config import Api
@@ -138,23 +138,3 @@ def check_origin(req: falcon.Request, api: Api) -> None:
     ours = {req.get_header("Host"), urlsplit(api.url or "").netloc}
     if origin.partition("://")[2] not in ours - {"", None}:
         raise Problem(403, "pages of another site may not change anything here")
-
-
-def check_owner(identity: Identity | None, owner: str, what: str) -> None:
-    """Let the owner and administrators pass.
-
-    Raises:
-        Problem: 403, anybody else.
-    """
-    if identity is None or not (identity.admin or identity.uuid == owner):
-        raise forbidden(what)
-
-
-def check_reader(identity: Identity | None, owner: str, what: str, *, public_reads: bool) -> None:
-    """Let those pass who may read: everybody where the site says so.
-
-    Raises:
-        Problem: 403.
-    """
-    if not public_reads:
-        check_owner(identity, owner, what)

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 
 import falcon
 from msgspec.structs import replace
@@ -27,6 +27,15 @@ log = logging.getLogger(__name__)
 trail = logging.getLogger("ebhpc.audit")
 
 Result = Literal["done", "refused", "failed"]
+
+
+class _About(TypedDict, total=False):
+    """What else an entry tells."""
+
+    result: Result
+    detail: str
+    username: str | None
+
 
 MOST_WAITING = 2000
 """Entries that wait to be written; more than that in a moment is somebody's flood, and is told as one number."""
@@ -51,17 +60,13 @@ class Auditing:
         self._wake = threading.Event()
 
     def entry(
-        self,
-        req: falcon.Request | None,
-        action: str,
-        kind: str = "",
-        object: str = "",
-        *,
-        result: Result = "done",
-        detail: str = "",
-        username: str | None = None,
+        self, req: falcon.Request | None, action: str, kind: str = "", object: str = "", **more: Unpack[_About]
     ) -> AuditEntry:
-        """Make an entry about what a request does, for whoever writes it in a transaction of its own."""
+        """Make an entry about what a request does, for whoever writes it in a transaction of its own.
+
+        ``result`` is done where nothing is said, ``username`` that of who asks.
+        """
+        result, detail, username = more.get("result", "done"), more.get("detail", ""), more.get("username")
         identity: Identity | None = getattr(req.context, "identity", None) if req is not None else None
         made = AuditEntry(
             time=self._clock(),
@@ -81,18 +86,10 @@ class Auditing:
         return made
 
     def note(
-        self,
-        req: falcon.Request | None,
-        action: str,
-        kind: str = "",
-        object: str = "",
-        *,
-        result: Result = "done",
-        detail: str = "",
-        username: str | None = None,
+        self, req: falcon.Request | None, action: str, kind: str = "", object: str = "", **more: Unpack[_About]
     ) -> None:
         """Add an entry about what a request did; it is written within a moment."""
-        self.add(self.entry(req, action, kind, object, result=result, detail=detail, username=username))
+        self.add(self.entry(req, action, kind, object, **more))
 
     def add(self, entry: AuditEntry) -> None:
         """Add an entry; it is written within a moment."""

@@ -9,11 +9,10 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import falcon
 import msgspec
-from icalendar import Calendar, Event, vUri
 
 from ebhpc import __version__
 from ebhpc.api.access import Access, Readable
@@ -24,6 +23,9 @@ from ebhpc.api.wire import answer, base_url
 from ebhpc.model import Phase
 from ebhpc.model.times import utc
 from ebhpc.store import SessionRecord, calendar_owner, drop_calendar, reserved_sessions, set_calendar
+
+if TYPE_CHECKING:
+    from icalendar import Event
 
 KEPT = 30 * 86_400
 """Seconds for which reserved time that is over stays in the calendar."""
@@ -86,6 +88,8 @@ def _hash(key: str) -> str:
 
 def calendar_text(sessions: Iterable[SessionRecord], base: str, now: float) -> bytes:
     """Return sessions as a calendar; ``now`` (POSIX seconds) stands in it as when it was written."""
+    from icalendar import Calendar  # some megabytes, and few ask for one
+
     calendar = Calendar()
     calendar.add("prodid", f"-//ebhpc//ebhpc {__version__}//EN")
     calendar.add("version", "2.0")
@@ -97,6 +101,8 @@ def calendar_text(sessions: Iterable[SessionRecord], base: str, now: float) -> b
 
 
 def _event(record: SessionRecord, base: str, now: float) -> Event:
+    from icalendar import Event, vUri
+
     # Near now it is booked for the latest start; once it is held its begin is what was asked for before its end
     begin = record.start if record.held is None else record.finish - record.duration
     end = record.finish if record.ended is None else min(record.finish, max(int(record.ended), begin + 1))

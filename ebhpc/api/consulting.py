@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ebhpc import tracing
 from ebhpc.api.broker import Broker
 from ebhpc.api.reserving import reserved_time_refusals
 from ebhpc.api.timelines import Known
@@ -65,7 +66,7 @@ def willing_platforms(
 
     if len(names) > 1:
         with ThreadPoolExecutor(len(names)) as threads:
-            answers = list(threads.map(consult, names))
+            answers = list(threads.map(tracing.carried(consult), names))
     else:
         answers = [consult(name) for name in names]
     messages = [

@@ -10,17 +10,18 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
 import msgspec
-from joserfc import jws
-from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
 from msgspec import Struct
 
 from ebhpc.config import Issuer
+
+if TYPE_CHECKING:
+    # Else only where it is used: ten megabytes in each worker, also where nobody has an issuer
+    from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
 
 log = logging.getLogger(__name__)
 
@@ -212,6 +213,9 @@ class OpenIssuer:
 
 def _usable(item: object) -> Key | None:
     """Return a published key that can verify signatures; None: it is for something else, or too weak."""
+    from joserfc.errors import JoseError
+    from joserfc.jwk import ECKey, OKPKey, RSAKey
+
     if not isinstance(item, dict) or item.get("use", "sig") != "sig":
         return None
     operations = item.get("key_ops")
@@ -235,6 +239,9 @@ def _usable(item: object) -> Key | None:
 
 def _serves(key: Key, algorithm: str) -> bool:
     """Whether a key is for an algorithm: of its type and curve, and stated for no other."""
+    from joserfc import jws
+    from joserfc.errors import JoseError
+
     if key.alg not in (None, algorithm):
         return False
     try:

@@ -16,15 +16,17 @@ from typing import Any
 
 import falcon
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from ebhpc import tracing
 from ebhpc.api.promises import promise_families
 from ebhpc.model import Message, MessageKind, Phase
 from ebhpc.store import (
     NewOffer,
     Store,
     count_phases,
+    expired_counts,
     lease_counts,
     list_drivers,
     oldest_due,
@@ -112,7 +114,8 @@ class Measures:
         """Time how long a request's windows on a platform are looked for."""
         began = time.perf_counter()
         try:
-            yield
+            with tracing.span("planning", platform=platform):
+                yield
         finally:
             self._planning.labels(platform).observe(time.perf_counter() - began)
 
@@ -152,11 +155,17 @@ class _Figures:
             due = oldest_due(tx)
             held = lease_counts(tx)
             platforms = read_platforms(tx)
+            expired = expired_counts(tx)
         drivers = list_drivers(self._store)
         sessions = _gauge("ebhpc_sessions", "Sessions and offers in the database.", "platform", "phase")
         for (platform, phase), count in phases.items():
             sessions.add_metric([platform, phase], count)
         yield sessions
+        # Workers and drivers of all machines expire offers, each in a transaction that counts it
+        over = CounterMetricFamily("ebhpc_offers_expired", "Offers that nobody took in time.", labels=["platform"])
+        for platform, count in expired.items():
+            over.add_metric([platform], count)
+        yield over
         yield from _phase_families(times)
         age = _gauge("ebhpc_snapshot_age_seconds", "Age of the newest state of a platform.", "platform")
         trouble = _gauge("ebhpc_platform_trouble", "1 where a platform did not answer when last asked.", "platform")
@@ -210,7 +219,7 @@ _REASONS = frozenset(MessageKind)
 
 
 class Timing:
-    """Falcon middleware: counts and times every answer."""
+    """Falcon middleware: counts and times every answer, and says of its span what it was."""
 
     def __init__(self, measures: Measures, monotonic: Callable[[], float] = time.perf_counter) -> None:
         self._measures = measures
@@ -223,9 +232,9 @@ class Timing:
     def process_response(self, req: falcon.Request, resp: falcon.Response, resource: object, succeeded: bool) -> None:
         """Count it, by the template of its path: a client does not choose the names of our measures."""
         method = req.method if req.method in _METHODS else "OTHER"
-        self._measures.answered(
-            method, req.uri_template or "none", resp.status_code, self._monotonic() - req.context.came
-        )
+        route = req.uri_template or "none"
+        self._measures.answered(method, route, resp.status_code, self._monotonic() - req.context.came)
+        tracing.answered(method, route, resp.status_code)
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

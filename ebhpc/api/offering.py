@@ -14,19 +14,20 @@ from math import ceil
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ebhpc import tracing
 from ebhpc.api.broker import Broker
 from ebhpc.api.consulting import Asking, Willing, willing_platforms
 from ebhpc.api.drafting import session_draft
 from ebhpc.api.extending import EXTENSION, booked_from, held_before_shown
 from ebhpc.api.firm_time import still_allowed
-from ebhpc.api.placing import Planned, expiry, plan, plan_anew
+from ebhpc.api.placing import Planned, computes_alone, expiry, plan, plan_anew
 from ebhpc.api.reserving import reserved_wants
 from ebhpc.api.timelines import Known
 from ebhpc.model import Message, MessageKind, Metadata, OfferSet, ScheduledSession, Window, message
 from ebhpc.model.times import utc
 from ebhpc.planning import fits
 from ebhpc.planning.queue import outlook_of
-from ebhpc.plugins import Platform, PlatformUnavailable
+from ebhpc.plugins import PlatformUnavailable
 from ebhpc.store import (
     Booked,
     Changes,
@@ -72,9 +73,10 @@ def make_offers(broker: Broker, asking: Asking, *, direct: bool = False) -> Offe
     for attempt in range(MOST_TRIES):
         willing, messages = willing_platforms(broker, asking, again=attempt > 0)
         messages = (*asking.warnings, *messages)
-        pure = all(_is_pure(one.platform) for one in willing)
+        pure = all(computes_alone(one.platform) for one in willing)
         if willing and pure and not direct:
-            offered = _book_with_others(broker, _Entry(asking=asking, willing=willing, messages=messages))
+            with tracing.span("booking"):
+                offered = _book_with_others(broker, _Entry(asking=asking, willing=willing, messages=messages))
             if offered is not None:
                 return offered
         with broker.planning if pure else nullcontext():
@@ -82,7 +84,8 @@ def make_offers(broker: Broker, asking: Asking, *, direct: bool = False) -> Offe
             messages = (*messages, *reasons)
             if not planned:
                 break
-            offered = _book(broker, asking, willing, planned, messages, direct=direct)
+            with tracing.span("booking"):
+                offered = _book(broker, asking, willing, planned, messages, direct=direct)
         if offered is None:
             continue
         return offered
@@ -115,7 +118,7 @@ def _book_with_others(broker: Broker, mine: _Entry) -> Offered | None:
     broker.waiting.append(mine)
     with broker.planning:
         if not mine.settled:
-            batch = [broker.waiting.popleft() for _ in range(len(broker.waiting))]
+            batch: list[_Entry] = []
             try:
                 _serve(broker, batch)
             finally:
@@ -130,18 +133,35 @@ def _book_with_others(broker: Broker, mine: _Entry) -> Offered | None:
     return mine.offered
 
 
-def _serve(broker: Broker, batch: Sequence[_Entry]) -> None:
-    """Plan the entries one after another, each seeing those before it, and book them.
+def _serve(broker: Broker, batch: list[_Entry]) -> None:
+    """Take all that wait into the batch, plan them one after another, each seeing those before it, and book them.
 
     An entry that cannot be booked so is left as it was: by itself it finds out why.
     """
-    now = max(entry.asking.now for entry in batch)
-    known = broker.timelines.newest(now)
-    for _ in range(_LOOKS):
-        able = [entry for entry in batch if all(isinstance(known[one.platform.name], Known) for one in entry.willing)]
-        if not able or _booked(broker, able, known, now):
+    # While another worker books, more come here, and those are all served then: fewer transactions, less to look at
+    # again. Planning is quick where it is done together (``computes_alone``); a second look is not done in our turn.
+    batch += _waiting(broker)
+    with broker.store.turn():
+        batch += _waiting(broker)
+        now = max(entry.asking.now for entry in batch)
+        if _able_are_booked(broker, batch, broker.timelines.newest(now), now):
             return
-        known = broker.timelines.current(now)
+    for _ in range(_LOOKS - 1):
+        if _able_are_booked(broker, batch, broker.timelines.current(now), now):
+            return
+
+
+def _waiting(broker: Broker) -> list[_Entry]:
+    """Take those who wait."""
+    return [broker.waiting.popleft() for _ in range(len(broker.waiting))]
+
+
+def _able_are_booked(
+    broker: Broker, batch: Sequence[_Entry], known: Mapping[str, Known | PlatformUnavailable], now: float
+) -> bool:
+    """Book those of a batch whose platforms all answer; False: there are newer snapshots by now."""
+    able = [entry for entry in batch if all(isinstance(known[one.platform.name], Known) for one in entry.willing)]
+    return not able or _booked(broker, able, known, now)
 
 
 def _booked(
@@ -289,7 +309,7 @@ def _book(
         made = _offered(broker, asking, again, (*messages, *reasons))
         return made.record, made.offers
 
-    pure = all(_is_pure(by_name[name].platform) for name in ours)
+    pure = all(computes_alone(by_name[name].platform) for name in ours)
     outcome = book_offers(
         broker.store,
         made.record,
@@ -318,16 +338,6 @@ def _too_many(broker: Broker, asking: Asking) -> Message:
         "you have as many offers open as one user may have ({limit}): accept or reject some, or wait until they expire",
         limit=broker.rules.most_open(asking.identity),
     )
-
-
-def _is_pure(platform: Platform) -> bool:
-    """Whether planning and quoting for a platform is computing alone, and calls no plugin that could hang.
-
-    Under rules for firm time it is not done under a lock either: planning the queue twice takes a while.
-    """
-    if platform.config.firm is not None:
-        return False
-    return not platform.implements("ebhpc_windows") and not platform.implements("ebhpc_costs")
 
 
 def _offered(broker: Broker, asking: Asking, planned: Sequence[Planned], messages: tuple[Message, ...]) -> Offered:
@@ -369,6 +379,7 @@ def _new_offer(broker: Broker, asking: Asking, item: Planned, session: Scheduled
                 features=demand.features,
                 partition=demand.partition,
                 exclusive=demand.exclusive,
+                sources=broker.rules.sources(asking.identity, item.platform.name),
             ),
             asking.request,
             item.platform.config,

@@ -48,6 +48,16 @@ class Planned(Struct, frozen=True, kw_only=True):
         return self.window if self.takes is None else self.takes
 
 
+def computes_alone(platform: Platform) -> bool:
+    """Whether planning and quoting for a platform is computing alone, quick enough for ``Broker.planning``.
+
+    A plugin that plans or quotes by itself could hang, and under rules for firm time the queue is planned twice.
+    """
+    if platform.config.firm is not None:
+        return False
+    return not platform.implements("ebhpc_windows") and not platform.implements("ebhpc_costs")
+
+
 def plan(
     broker: Broker, asking: Asking, willing: Sequence[Willing], *, direct: bool
 ) -> tuple[list[Planned], tuple[Message, ...]]:

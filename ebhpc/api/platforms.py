@@ -77,9 +77,7 @@ class PlatformTimeline(Readable):
             raise not_found(f"platform {name}")
         duration = _duration(req)
         now = broker.clock()
-        known = broker.timelines.one(name, now)
-        if isinstance(known, PlatformUnavailable):
-            raise _unknown(known)
+        known = _known(broker, name, now)
         answer(req, resp, timeline_document(occupancy(known.timeline, int(now), int(now) + duration)))
 
 
@@ -100,9 +98,7 @@ class PlatformPicture(Readable):
             raise not_found(f"platform {name}")
         duration = _duration(req)
         now = broker.clock()
-        known = broker.timelines.one(name, now)
-        if isinstance(known, PlatformUnavailable):
-            raise _unknown(known)
+        known = _known(broker, name, now)
         # In coarse steps, so that the same is answered for a while
         start = int(now) // _STEP * _STEP - _BEFORE
         admin = identity is not None and identity.admin
@@ -140,14 +136,22 @@ class PlatformPicture(Readable):
             return frozenset(tx.execute(query).scalars())
 
 
-def _unknown(known: PlatformUnavailable) -> Problem:
-    return Problem(
-        409,
-        "nothing is known of the platform {platform} now: {reason}",
-        kind=MessageKind.PLATFORM_UNAVAILABLE,
-        platform=known.platform,
-        reason=known.reason,
-    )
+def _known(broker: Broker, name: str, now: float) -> Known:
+    """Return what is known of a platform that there is.
+
+    Raises:
+        Problem: 409, nothing is known of it now.
+    """
+    known = broker.timelines.one(name, now)
+    if isinstance(known, PlatformUnavailable):
+        raise Problem(
+            409,
+            "nothing is known of the platform {platform} now: {reason}",
+            kind=MessageKind.PLATFORM_UNAVAILABLE,
+            platform=known.platform,
+            reason=known.reason,
+        )
+    return known
 
 
 def _duration(req: falcon.Request) -> int:

@@ -17,7 +17,7 @@ from ebhpc.api.problems import not_found
 from ebhpc.api.rendering import offered_document, offerset_document, session_document, time_text
 from ebhpc.api.sessions import acceptance_check, fresh_family, is_uuid
 from ebhpc.api.wire import answer, base_url, checked, read_body
-from ebhpc.model import ExecutionRequest, Message, Phase, kinds
+from ebhpc.model import ExecutionRequest, Identity, Message, Phase, kinds
 from ebhpc.model.reading import RequestLimits, read_request
 from ebhpc.policy import LimitReached
 from ebhpc.store import get_session
@@ -100,23 +100,10 @@ def asked(broker: Broker, req: falcon.Request, *, direct: bool = False) -> Offer
     Raises:
         Problem: 400, 408, 413 or 415.
     """
-    now = broker.clock()
+    now, identity = broker.clock(), req.context.identity
     decoded = broker.kinds.request(read_body(req, broker.config.api))
-    document: ExecutionRequest = checked(decoded)
-    limits = RequestLimits(elements=broker.config.api.max_elements)
-    reading = read_request(document, now=int(now), new_uuid=broker.new_uuid, limits=limits)
-    identity = req.context.identity
-    replaced, problems = (None, reading.problems)
-    if reading.request is not None:
-        replaced, problems = replaced_session(broker, reading.request, identity.uuid)
-    if reading.request is not None and not problems:
-        asking = Asking(
-            request=reading.request,
-            identity=identity,
-            now=now,
-            warnings=decoded.warnings,
-            replaced=replaced,
-        )
+    asking, problems = asking_of(broker, checked(decoded), identity, now, decoded.warnings)
+    if asking is not None:
         if direct:
             asking = replace(
                 asking,
@@ -132,6 +119,21 @@ def asked(broker: Broker, req: falcon.Request, *, direct: bool = False) -> Offer
         offered = refused(broker, identity.uuid, (*decoded.warnings, *problems), now, stored=not direct)
     broker.measures.offered(offered.offers, offered.messages)
     return offered
+
+
+def asking_of(
+    broker: Broker, document: ExecutionRequest, identity: Identity, now: float, warnings: tuple[Message, ...]
+) -> tuple[Asking | None, tuple[Message, ...]]:
+    """Return what somebody asks for, or None and all reasons why the broker cannot make sense of it."""
+    limits = RequestLimits(elements=broker.config.api.max_elements)
+    reading = read_request(document, now=int(now), new_uuid=broker.new_uuid, limits=limits)
+    if reading.request is None:
+        return None, reading.problems
+    replaced, problems = replaced_session(broker, reading.request, identity.uuid)
+    if problems:
+        return None, problems
+    asking = Asking(request=reading.request, identity=identity, now=now, warnings=warnings, replaced=replaced)
+    return asking, ()
 
 
 def rejected_document(messages: tuple[Message, ...], now: float) -> dict[str, object]:

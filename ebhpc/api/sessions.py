@@ -98,15 +98,25 @@ class Session(Readable):
     def on_post(self, req: falcon.Request, resp: falcon.Response, uuid: str) -> None:
         """Accept, reject or cancel it."""
         broker = self._broker
-        session, _ = fresh_session(broker, uuid)
-        check_may(broker, req, session.owner, f"the session {uuid}", "end", session.platform)
-        wanted = wanted_phase(checked(broker.kinds.update(read_body(req, broker.config.api))))
-        if wanted is None:
-            raise _conflict(session, "that update")
-        moved(broker, session, wanted, by=req)
-        changed, moves = fresh_session(broker, uuid)
+        changed, moves = updated(broker, req, uuid), None
+        if changed.phase in _MOVED:
+            changed, moves = fresh_session(broker, uuid)
         document = session_document(changed, base_url(req, broker.config.api), moves, now=broker.clock())
         answer(req, resp, document)
+
+
+def updated(broker: Broker, req: falcon.Request, uuid: str) -> SessionRecord:
+    """Accept, reject or cancel a session, as the body of a request says; return it as it is then.
+
+    Raises:
+        Problem: 400, 403, 404, 408, 409, 413 or 415.
+    """
+    session, _ = fresh_session(broker, uuid)
+    check_may(broker, req, session.owner, f"the session {uuid}", "end", session.platform)
+    wanted = wanted_phase(checked(broker.kinds.update(read_body(req, broker.config.api))))
+    if wanted is None:
+        raise _conflict(session, "that update")
+    return moved(broker, session, wanted, by=req)
 
 
 def wanted_phase(update: Update) -> Phase | None:
@@ -118,8 +128,10 @@ def wanted_phase(update: Update) -> Phase | None:
     return None
 
 
-def moved(broker: Broker, session: SessionRecord, wanted: Phase, *, by: falcon.Request | None = None) -> None:
+def moved(broker: Broker, session: SessionRecord, wanted: Phase, *, by: falcon.Request | None = None) -> SessionRecord:
     """Move a session to the phase that its owner wants; it may be there already. ``by``: for the audit trail.
+
+    Return it as it is then.
 
     Raises:
         Problem: 409, that is not possible now; 403, the site's rules allow no more.
@@ -147,6 +159,7 @@ def moved(broker: Broker, session: SessionRecord, wanted: Phase, *, by: falcon.R
     if not decided.done:
         raise _conflict(decided.session, f"becoming {wanted}")
     broker.measures.decided(decided.session.platform, wanted)
+    return decided.session
 
 
 def acceptance_check(

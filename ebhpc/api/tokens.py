@@ -14,9 +14,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
-from joserfc import jwt
-from joserfc.errors import ExpiredTokenError, InvalidClaimError, JoseError, MissingClaimError
-from joserfc.jws import JWSRegistry
 from msgspec import Struct
 
 from ebhpc.api.issuers import IssuerSilent, OpenIssuer, UnknownKey
@@ -145,6 +142,11 @@ def _verified(
     token: str, header: dict[str, Any], issuer: OpenIssuer, audiences: tuple[str, ...], now: float
 ) -> dict[str, Any]:
     """Return the claims of a token whose signature, issuer, audience and times hold."""
+    # Ten megabytes in each worker: not where nobody has an issuer
+    from joserfc import jwt
+    from joserfc.errors import ExpiredTokenError, InvalidClaimError, JoseError, MissingClaimError
+    from joserfc.jws import JWSRegistry
+
     settings = issuer.settings
     algorithm = header.get("alg")
     if algorithm not in settings.algorithms:

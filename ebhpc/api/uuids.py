@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 _AT_ONCE = 256
 _VARIANT = "89ab"
@@ -25,17 +25,27 @@ class TimeOrderedUuids:
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._own = threading.local()
+        self._own = _Own()
 
     def __call__(self) -> str:
         """Return a UUID that nobody has had, and nobody can guess."""
-        waiting: Iterator[str] = getattr(self._own, "waiting", iter(()))
-        rest = next(waiting, None)
-        if rest is None:
-            self._own.waiting = waiting = iter(_some())
-            rest = next(waiting)
-        instant = f"{int(self._clock() * 1000):012x}"
-        return f"{instant[:8]}-{instant[8:]}-{rest}"
+        own = self._own
+        if not own.waiting:
+            own.waiting = _some()
+        instant = int(self._clock() * 1000)
+        if instant != own.instant:
+            digits = f"{instant:012x}"
+            own.instant, own.first = instant, f"{digits[:8]}-{digits[8:]}-"
+        return own.first + own.waiting.pop()
+
+
+class _Own(threading.local):
+    """A thread's own: what is left of its randomness, and how the UUIDs of a millisecond begin."""
+
+    def __init__(self) -> None:
+        self.waiting: list[str] = []
+        self.instant = -1
+        self.first = ""
 
 
 def _some() -> list[str]:

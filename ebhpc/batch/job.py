@@ -12,7 +12,7 @@ import httpx
 from ebhpc.batch.access import umask
 from ebhpc.batch.runtimes import IMAGE, Plan, View, docker_container, singularity_container
 from ebhpc.batch.settings import JobSettings
-from ebhpc.model import BatchScript, DockerContainer, JupyterNotebook, Session, SingularityContainer
+from ebhpc.model import BatchScript, DockerContainer, JupyterNotebook, Session, SingularityContainer, SourceRule
 from ebhpc.staging import notebook_runner, scripts
 from ebhpc.staging.elements import NOTEBOOK_SIZE, stated_size
 from ebhpc.staging.files import GIBI
@@ -227,18 +227,21 @@ def _fetched(session: Session, settings: JobSettings, data_schemes: Sequence[str
     bounds = sizes(session.storage, session.data, settings)
     for at, (place, item) in enumerate(zip(places(session.storage, session.data), session.data, strict=True)):
         file, bound = f"storage/{place.storage}/{place.name}", min(most, bounds[place.storage])
-        found.append(_fetch(data_url(item) or "", file, f"/data/{at}", bound, stated_size(item), data_schemes))
+        wanted = _fetch(data_url(item) or "", file, f"/data/{at}", bound, stated_size(item), data_schemes)
+        found.append({**wanted, "sources": _rules(session.sources.data)})
     executable = session.executable
     if isinstance(executable, JupyterNotebook):
         bound = min(most, NOTEBOOK_SIZE)
-        found.append(_fetch(executable.location or "", NOTEBOOK, "/executable/location", bound))
+        wanted = _fetch(executable.location or "", NOTEBOOK, "/executable/location", bound)
+        found.append({**wanted, "sources": _rules(session.sources.notebooks)})
     elif isinstance(executable, SingularityContainer):
         location = executable.location or ""
         if location.partition(":")[0].lower() in ("http", "https"):
             found.append(_fetch(location, IMAGE, "/executable/location", most))
     elif isinstance(executable, BatchScript) and executable.location is not None:
         url = scripts.checked_location(executable)
-        found.append(_fetch(url, SCRIPT, "/executable/location", min(most, scripts.LARGEST)))
+        wanted = _fetch(url, SCRIPT, "/executable/location", min(most, scripts.LARGEST))
+        found.append({**wanted, "sources": _rules(session.sources.notebooks)})
     return found
 
 
@@ -257,7 +260,12 @@ def _fetch(
         "checksum": location.checksum,
         "size": size,
         "most": most,
+        "sources": [],
     }
+
+
+def _rules(rules: Sequence[SourceRule]) -> list[tuple[str, tuple[str, ...] | None, tuple[str, ...]]]:
+    return [(one.rule, one.allow, one.deny) for one in rules]
 
 
 def _meters(session: Session, settings: JobSettings, limits: tuple[int, ...]) -> list[dict[str, Any]]:

@@ -96,7 +96,8 @@ def _fill(session: Session, settings: JobSettings, directory: SessionDirectory) 
         part.mkdir(mode=0o700, parents=True, exist_ok=True)
     if settings.staging == "job":
         return []
-    fetcher = Fetcher(uuid=session.uuid, rules=settings, stop=directory.marked_to_end)
+    sources = session.sources
+    fetcher = Fetcher(uuid=session.uuid, rules=settings, stop=directory.marked_to_end, sources=sources)
     told = fetcher.data(session, directory.storage)
     executable = session.executable
     if isinstance(executable, JupyterNotebook):
@@ -107,7 +108,8 @@ def _fill(session: Session, settings: JobSettings, directory: SessionDirectory) 
             fetcher.file(url, directory.path / IMAGE, "/executable/location")
     elif isinstance(executable, BatchScript) and executable.location is not None:
         url = scripts.checked_location(executable)
-        fetcher.file(url, directory.path / SCRIPT, "/executable/location", most=scripts.LARGEST)
+        path = "/executable/location"
+        fetcher.file(url, directory.path / SCRIPT, path, most=scripts.LARGEST, sources=sources.notebooks)
     return told
 
 

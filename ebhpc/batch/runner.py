@@ -22,6 +22,7 @@ import hashlib
 import http.client
 import json
 import os
+import posixpath
 import re
 import shutil
 import signal
@@ -31,6 +32,7 @@ import sys
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from typing import Any, Iterator  # noqa: UP035  # Python 3.8 knows no other that can be subscripted
 
@@ -79,6 +81,7 @@ class Runner:
         self.messages: list[dict[str, Any]] = []
         self.ports: list[dict[str, Any]] = []
         self.image = ""
+        self.arguments: list[str] = []
         self.stopping = False
         self.interruptible = False
 
@@ -92,7 +95,10 @@ class Runner:
 
     def command(self, argv: list[str]) -> list[str]:
         """Return an argument vector as it is to be called; the node's PATH leads to the program, not the job's."""
-        return [shutil.which(argv[0]) or argv[0], *map(self.filled, argv[1:])]
+        found = [shutil.which(argv[0]) or argv[0]]
+        for word in argv[1:]:
+            found += self.arguments if word == "\0\0\0" else [self.filled(word)]
+        return found
 
     # --- the whole way -------------------------------------------------------------------------------------------
 
@@ -172,7 +178,7 @@ class Runner:
         for step in self.job["steps"]:
             self.step(step)
         if self.job["bundle"] is not None:
-            make_bundle(self.job["bundle"], self.path, self.filled)
+            self.arguments = make_bundle(self.job["bundle"], self.path, self.filled)
 
     def step(self, step: dict[str, Any]) -> None:
         """Do one step: any one of its ways must succeed."""
@@ -541,6 +547,76 @@ def fetch(wanted: dict[str, Any], target: str, transfer: dict[str, Any]) -> None
     raise Hopeless("urn:resource-not-found", template, url=wanted["url"], why=why, path=wanted["path"])
 
 
+class Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows a redirect where the site's rules let it: from there as from the URL itself."""
+
+    def __init__(self, wanted: dict[str, Any]) -> None:
+        self.wanted = wanted
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        """Return what is asked next.
+
+        Raises:
+            Hopeless: a rule of the site does not allow it.
+        """
+        for rule, allow, deny in self.wanted.get("sources", ()):
+            if not url_allowed(newurl, allow, deny):
+                why = f"the site's rule {rule!r} does not allow where it redirects to"
+                raise Hopeless(
+                    "urn:policy-refused",
+                    "{url} cannot be fetched: {why}",
+                    url=self.wanted["url"],
+                    why=why,
+                    path=self.wanted["path"],
+                )
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+_PORTS = {"http": 80, "https": 443}
+
+
+def url_allowed(url: str, allow: Any, deny: Any) -> bool:
+    """Whether a URL matches one of ``allow`` (None: any may) and none of ``deny``: as ebhpc.staging.sources."""
+    place = place_of(url)
+
+    def named(patterns: Any) -> bool:
+        return place is not None and bool(place[1] or place[2]) and any(place_matches(one, *place) for one in patterns)
+
+    return not named(deny) and (allow is None or named(allow))
+
+
+def place_of(url: str) -> tuple[str, str, str] | None:
+    """Return a URL's scheme, host and path in one way of writing them; None: it is none."""
+    try:
+        parts = urllib.parse.urlsplit(url.strip())
+        scheme, host, port = parts.scheme.lower(), (parts.hostname or "").rstrip(".").lower(), parts.port
+    except ValueError:
+        return None
+    if not scheme:
+        return None
+    if port is not None and port != _PORTS.get(scheme):
+        host = f"{host}:{port}"
+    path = urllib.parse.unquote(parts.path).replace("\\", "/")
+    plain = posixpath.normpath("/" + path.lstrip("/"))
+    return scheme, host, plain + "/" if path.endswith("/") and plain != "/" else plain
+
+
+def place_matches(pattern: str, scheme: str, host: str, path: str) -> bool:
+    """Whether a URL begins as a pattern says; without scheme: http or https."""
+    if pattern == "*":
+        return True
+    named, colon, rest = pattern.partition("://")
+    if not colon:
+        named, rest = "", pattern
+    where, slash, top = rest.partition("/")
+    if scheme != named.lower() if named else scheme not in _PORTS:
+        return False
+    where, top = where.rstrip(".").lower(), posixpath.normpath("/" + top)
+    if where != "*" and not (host.endswith(where[1:]) if where.startswith("*.") else host == where):
+        return False
+    return not slash or top == "/" or path.rstrip("/") == top or path.startswith(top + "/")
+
+
 def download(wanted: dict[str, Any], part: str, transfer: dict[str, Any]) -> None:
     """Fetch a URL to a file, and compare size and checksum.
 
@@ -553,11 +629,11 @@ def download(wanted: dict[str, Any], part: str, transfer: dict[str, Any]) -> Non
         urllib.request.ProxyHandler,
         urllib.request.HTTPHandler,
         urllib.request.HTTPSHandler,
-        urllib.request.HTTPRedirectHandler,
         urllib.request.HTTPErrorProcessor,
         urllib.request.HTTPDefaultErrorHandler,
     ):
         opener.add_handler(handler())
+    opener.add_handler(Redirects(wanted))
     asked = urllib.request.Request(wanted["url"], headers={"Accept-Encoding": "identity"})
     checksum = wanted["checksum"]
     taken = hashlib.new(checksum[0]) if checksum is not None else None
@@ -589,8 +665,8 @@ def download(wanted: dict[str, Any], part: str, transfer: dict[str, Any]) -> Non
 # --- container bundles -------------------------------------------------------------------------------------------
 
 
-def make_bundle(wanted: dict[str, Any], path: Any, filled: Any) -> None:
-    """Put the job into the config.json of an unpacked OCI bundle (OCI runtime specification)."""
+def make_bundle(wanted: dict[str, Any], path: Any, filled: Any) -> list[str]:
+    """Put the job into the config.json of an unpacked OCI bundle (OCI runtime specification); return its command."""
     file = path(wanted["folder"], "config.json")
     with open(file, encoding="utf-8") as text:
         config = json.load(text)
@@ -617,6 +693,7 @@ def make_bundle(wanted: dict[str, Any], path: Any, filled: Any) -> None:
         linux["namespaces"] = [one for one in linux.get("namespaces") or () if one["type"] != "network"]
     with open(file, "w", encoding="utf-8") as text:
         json.dump(config, text)
+    return list(process["args"])
 
 
 def image_config(layout: str) -> dict[str, Any]:

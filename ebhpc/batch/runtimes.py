@@ -24,6 +24,9 @@ IMAGE = "stage/image.sif"
 CHOSEN = "\0\0"
 """A word that stands for the image that a step has fetched."""
 
+COMMAND = "\0\0\0"
+"""A word that stands for the words of a bundle's command."""
+
 _LAYOUT, _BUNDLE, _VARIABLES = "stage/oci", "stage/bundle", "stage/environment"
 
 
@@ -227,7 +230,8 @@ def _oci(executable: DockerContainer, view: View, runtime: ContainerRuntime, uui
     }
     places = {"bundle": f"\0/{_BUNDLE}", "name": f"ebhpc-{uuid}"}
     argv = [
-        word.replace("{bundle}", places["bundle"]).replace("{name}", places["name"]) for word in runtime.oci_command
+        COMMAND if word == "{command}" else word.replace("{bundle}", places["bundle"]).replace("{name}", places["name"])
+        for word in runtime.oci_command
     ]
     return Plan(argv=argv, environment=dict(runtime.environment), steps=steps, bundle=bundle)
 

@@ -41,7 +41,8 @@ class ContainerRuntime(Struct, frozen=True, kw_only=True):
     """Environment variables for the runtime itself, as APPTAINER_CACHEDIR. Containers do not see them."""
 
     oci_command: tuple[Word, ...] = ("runc", "run", "--bundle", "{bundle}", "{name}")
-    """Runs a bundle: ``{bundle}`` is its directory, ``{name}`` a name of the session's own."""
+    """Runs a bundle: ``{bundle}`` is its directory, ``{name}`` a name of the session's own; a word ``{command}`` stands
+    for the container's command, for what wants to be told it although the bundle has it, as srun."""
 
     network: Literal["host", "publish", "none"] = "host"
     """``host``: the node's network; a container's port is the node's. ``publish``: podman's own network, and a free

@@ -8,6 +8,7 @@ from pathlib import Path
 from msgspec import Struct
 
 import ebhpc.local
+from ebhpc import __version__, tracing
 from ebhpc.config import Config
 from ebhpc.model.registry import Kinds
 from ebhpc.plugins import (
@@ -71,6 +72,24 @@ def check_schema(store: Store) -> None:
             log.warning(
                 "the database is at revision %s, of a newer version of ebhpc than this: update this one soon", present
             )
+
+
+def start_tracing(config: Config, part: str, instance: str) -> None:
+    """Send spans from now on, where the settings say where to; ``part`` is ``api`` or ``driver``.
+
+    Starts a thread: call it after a fork.
+
+    Raises:
+        NotInstalledError: what makes spans is not installed.
+    """
+    if config.tracing.endpoint is not None:
+        tracing.start(
+            config.tracing.endpoint,
+            share=config.tracing.share,
+            service=f"ebhpc-{part}",
+            version=__version__,
+            instance=instance,
+        )
 
 
 def open_site(config: Config, plugins_dir: Path | None) -> Site:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from ebhpc import tracing
 from ebhpc.cli.assembly import Site
 from ebhpc.driver import Driver
 from ebhpc.driver.measures import DriverFigures, serve_figures
@@ -117,6 +118,7 @@ def run_driver(
                 manager.stopping("gives its sessions back")
     finally:
         site.close()
+        tracing.stop()
     if again.is_set():
         _begin_anew(manager)
 

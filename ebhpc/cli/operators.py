@@ -16,9 +16,11 @@ from typing import Any
 import click
 import msgspec
 
-from ebhpc.cli.assembly import SchemaError, Site, check_schema, load_site_plugins, open_site, open_store
+from ebhpc import tracing
+from ebhpc.cli.assembly import SchemaError, Site, check_schema, load_site_plugins, open_site, open_store, start_tracing
 from ebhpc.cli.logs import set_up_logging
 from ebhpc.cli.screen import clean
+from ebhpc.cli.served import end_with_serve
 from ebhpc.config import Config, SettingsError, load_config
 from ebhpc.systemd import ServiceManager
 
@@ -83,6 +85,15 @@ def _site(config: Config, plugins_dir: Path | None) -> Site:
         raise click.ClickException(str(error)) from error
 
 
+def _check_tracing(config: Config) -> None:
+    """Refuse to start where spans are asked for and cannot be made."""
+    if config.tracing.endpoint is not None:
+        try:
+            tracing.check_installed()
+        except tracing.NotInstalledError as error:
+            raise click.ClickException(str(error)) from error
+
+
 @click.command()
 @_configured
 @click.pass_context
@@ -109,14 +120,18 @@ def api(config: Config, plugins_dir: Path | None) -> None:
     from ebhpc.api.rates import Counters
     from ebhpc.api.server import run_api
 
+    end_with_serve()
     load_site_plugins(plugins_dir)  # what is wrong is told once, before there are workers
+    _check_tracing(config)
     counters = Counters()
 
     def maker(config: Config) -> Callable[[], Any]:
         def make_app() -> Any:
             # Not before the workers share a directory for their measures: it imports what decides on that
+            from ebhpc.tracing import traced
             from ebhpc.ui import with_page
 
+            start_tracing(config, "api", f"{socket.gethostname()}-{os.getpid()}")
             site = _site(config, plugins_dir)
             parts: list[Any] = []
             app = create_app(
@@ -128,7 +143,7 @@ def api(config: Config, plugins_dir: Path | None) -> None:
                 made=parts.append,
                 counters=counters,
             )
-            return with_page(app, parts[0]) if config.page.enabled else app
+            return traced(with_page(app, parts[0]) if config.page.enabled else app)
 
         return make_app
 
@@ -157,10 +172,14 @@ def drive(config: Config, plugins_dir: Path | None, name: str | None) -> None:
 
     manager = ServiceManager.of_process()
     context = click.get_current_context()
+    name = name or socket.gethostname()
+    end_with_serve()
+    _check_tracing(config)
+    start_tracing(config, "driver", name)
     try:
         run_driver(
             _site(config, plugins_dir),
-            name=name or socket.gethostname(),
+            name=name,
             reread=context.meta[_REREAD],
             options=_same_options(context),
             manager=manager,

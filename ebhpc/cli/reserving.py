@@ -14,6 +14,7 @@ from ebhpc.cli.asking import answer_of, ask
 from ebhpc.cli.choices import Choices, choices_of, connect, for_all_commands
 from ebhpc.cli.exits import Exit
 from ebhpc.cli.moments import moment_of
+from ebhpc.cli.picking import Pick
 from ebhpc.cli.request_file import RequestFile
 from ebhpc.cli.running import pick_offer
 from ebhpc.client import Broker, as_json
@@ -21,23 +22,8 @@ from ebhpc.model import FINAL, MessageKind, Phase, SimpleMetric, SimpleSession, 
 from ebhpc.model.times import duration_text, instant_text
 
 _GPUS = re.compile(r"(\d+)(?::(\S+))?")
-_PICKS = ("cheapest", "earliest", "longest", "largest")
 _PATIENCE = timedelta(minutes=2)
 """So long a reservation is waited for; it is made all the same when that is over."""
-
-
-class _Pick(click.ParamType[str | int]):
-    """A word of ``_PICKS``, or the number of a window from 1."""
-
-    name = "pick"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | int:
-        text = str(value).lower()
-        if text in _PICKS:
-            return text
-        if text.isdecimal() and int(text) > 0:
-            return int(text)
-        raise click.BadParameter(f"{value!r} is none of {', '.join(_PICKS)} and no number from 1.", ctx, param)
 
 
 class _Gpus(click.ParamType[tuple[int, str | None]]):
@@ -75,8 +61,7 @@ class _Gpus(click.ParamType[tuple[int, str | None]]):
 @click.option("--replaces", metavar="SESSION", help="Your reserved time that this one is to replace.")
 @click.option(
     "--pick",
-    type=_Pick(),
-    metavar="cheapest|earliest|longest|largest|N",
+    type=Pick("cheapest", "earliest", "longest", "largest"),
     help="Which window to take; N counts from 1. Without it you are asked, where there is a terminal.",
 )
 @for_all_commands

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 import msgspec
@@ -16,6 +16,7 @@ from ebhpc.cli.asking import answer_of, ask
 from ebhpc.cli.choices import Choices, choices_of, connect, for_all_commands
 from ebhpc.cli.downloads import download_all
 from ebhpc.cli.exits import Exit, exit_of_phase
+from ebhpc.cli.picking import Pick
 from ebhpc.cli.progress import follow, left_alone, term_is_interrupt
 from ebhpc.cli.report import about_file
 from ebhpc.cli.request_file import read_request_file
@@ -25,31 +26,15 @@ from ebhpc.model import FINAL, Output, Phase, SimpleSession
 _STDOUT = "stdout"
 _STDERR = "stderr"
 _FAR = datetime.max.replace(tzinfo=UTC)
-_PICKS = ("earliest", "longest", "largest", "cheapest")
-
-
-class _Pick(click.ParamType[str | int]):
-    """A word of ``_PICKS``, or the number of an offer from 1."""
-
-    name = "pick"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | int:
-        text = str(value).lower()
-        if text in _PICKS:
-            return text
-        if text.isdecimal() and int(text) > 0:
-            return int(text)
-        raise click.BadParameter(f"{value!r} is none of {', '.join(_PICKS)} and no number from 1.", ctx, param)
 
 
 @click.command(short_help="Ask, accept, watch and fetch: the whole way in one go.")
 @click.argument("file")
 @click.option(
     "--pick",
-    type=_Pick(),
+    type=Pick("earliest", "longest", "largest", "cheapest"),
     default="earliest",
     show_default=True,
-    metavar="earliest|longest|largest|cheapest|N",
     help="Which offer to accept; N counts from 1.",
 )
 @click.option(

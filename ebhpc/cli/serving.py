@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import httpx
 from msgspec import Struct
 
+from ebhpc.cli.served import environment_of_parts
 from ebhpc.config import Config
 
 log = logging.getLogger("ebhpc.serve")
@@ -60,7 +61,7 @@ def _start(name: str, arguments: list[str]) -> _Part:
 def _spawn(command: list[str]) -> subprocess.Popen[bytes]:
     # A session of its own: Ctrl-C on the terminal reaches this process alone, which then ends the parts in
     # order.
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, env=environment_of_parts())
 
 
 def _again(part: _Part) -> bool:

@@ -186,6 +186,16 @@ class Logging(Struct, frozen=True, kw_only=True):
     """Lines for people, a JSON object a line for programs, or systemd's journal with its fields."""
 
 
+class Tracing(Struct, frozen=True, kw_only=True):
+    """Traces for OpenTelemetry; they need the extra ``tracing``."""
+
+    endpoint: WebAddress | None = None
+    """The collector that takes spans, by OTLP over HTTP: its URL without ``/v1/traces``; absent: there are no spans."""
+
+    share: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    """Which share of all traces is kept, 0 to 1."""
+
+
 class Rates(Struct, frozen=True, kw_only=True):
     """A cost by what a session occupies, in the cost's unit per hour."""
 
@@ -331,6 +341,9 @@ class Config(Struct, frozen=True, kw_only=True):
 
     logging: Logging = Logging()
     """What is logged."""
+
+    tracing: Tracing = Tracing()
+    """Traces for OpenTelemetry; they need the extra ``tracing``."""
 
     platforms_dir: Path | None = None
     """A directory whose ``*.yaml`` each describe a platform; absent: ``platforms.d`` beside this file."""

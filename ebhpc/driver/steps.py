@@ -12,6 +12,7 @@ import math
 from msgspec.structs import replace
 from sqlalchemy.exc import DBAPIError
 
+from ebhpc import tracing
 from ebhpc.driver import replacing, reserved
 from ebhpc.driver.approvals import not_approved, waits_for_approval
 from ebhpc.driver.charges import Charge
@@ -50,7 +51,8 @@ class Steps:
         uuid = charge.record.uuid
         try:
             if step is not None:
-                self._run(charge, step)
+                with tracing.span(f"step {step}", session=uuid, platform=charge.record.platform):
+                    self._run(charge, step)
         except LeaseLost as error:
             log.debug("session %s: %s", uuid, error, extra={"session": uuid})
             charge.stale = True

@@ -1,8 +1,9 @@
 """Control groups, version 1 and 2: limits on memory, processor time and processes that the kernel keeps.
 
-A group is made below the one that this process is in, where that is permitted. Sources: cgroups(7), and the kernel's
-``admin-guide/cgroup-v1/memory.rst`` and ``admin-guide/cgroup-v2.rst``. Imported by the supervisor: the standard
-library only.
+A group is made below the one that this process is in, where that is permitted; in a unit of systemd with a subgroup for
+its processes (``DelegateSubgroup=``), beside that. Sources: cgroups(7), the kernel's
+``admin-guide/cgroup-v1/memory.rst`` and ``admin-guide/cgroup-v2.rst``, systemd's ``CGROUP_DELEGATION.md``. Imported by
+the supervisor: the standard library only.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ def around(pid: int) -> Group:
 def memory_bound() -> int | None:
     """Return the smallest memory limit (bytes) of the groups that this process is in; None: no limit."""
     bounds = []
-    for controller, directory in _own():
+    for controller, directory in _places("self"):
         if controller == "memory":
             for place in (directory, *directory.parents):
                 for name in ("memory.limit_in_bytes", "memory.max"):
@@ -137,7 +138,7 @@ def memory_bound() -> int | None:
 def cores_bound() -> float | None:
     """Return the smallest processor limit (cores) of the groups that this process is in; None: no limit."""
     bounds = []
-    for controller, directory in _own():
+    for controller, directory in _places("self"):
         if controller == "cpu":
             for place in (directory, *directory.parents):
                 with contextlib.suppress(OSError, ValueError):
@@ -176,12 +177,8 @@ def _limit(directory: Path, controller: str, cores: int, memory: int, processes:
     return write("pids.max", processes)
 
 
-def _own() -> Iterator[tuple[str, Path]]:
-    return _groups_of("self")
-
-
-def _groups_of(process: int | str) -> Iterator[tuple[str, Path]]:
-    """Yield (controller, directory) for the groups that a process is in."""
+def _places(process: int | str) -> Iterator[tuple[str, Path]]:
+    """Yield (controller, directory) for the groups that a process is in, which need not have that controller."""
     mounts = _mounts()
     try:
         lines = Path(f"/proc/{process}/cgroup").read_text().splitlines()
@@ -195,11 +192,19 @@ def _groups_of(process: int | str) -> Iterator[tuple[str, Path]]:
                 continue
             inside, where = root
             relative = os.path.relpath(path, inside)
-            if relative.startswith(".."):
-                continue
-            directory = where / relative
-            if directory.is_dir() and (controllers or controller in _handed_down(directory)):
-                yield controller, directory
+            if not relative.startswith("..") and (where / relative).is_dir():
+                yield controller, where / relative
+
+
+def _groups_of(process: int | str) -> Iterator[tuple[str, Path]]:
+    """Yield (controller, directory) for the groups that a process is in."""
+    for controller, directory in _places(process):
+        if not _unified(directory) or controller in _handed_down(directory):
+            yield controller, directory
+
+
+def _unified(directory: Path) -> bool:
+    return (directory / "cgroup.controllers").exists()
 
 
 def _handed_down(directory: Path) -> list[str]:
@@ -210,21 +215,37 @@ def _handed_down(directory: Path) -> list[str]:
         return []
 
 
+def home_beside(directory: Path) -> Path:
+    """Return the group of version 2 below which groups are made, for processes in ``directory``.
+
+    A group with processes hands no controller down. Where systemd has given us the group above, and keeps the unit's
+    processes in a subgroup, it is that; it says so by the attribute ``user.delegate``.
+    """
+    above = directory.parent
+    try:
+        ours = os.getxattr(above, "user.delegate") == b"1" and not (above / "cgroup.procs").read_text().strip()
+    except OSError:
+        return directory
+    return above if ours else directory
+
+
 def _parents() -> Iterator[tuple[str, Path]]:
     """Yield (controller, directory) where a group may be made."""
-    for controller, directory in _own():
-        if not os.access(directory, os.W_OK):
+    for controller, own in _places("self"):
+        if not _unified(own):
+            if os.access(own, os.W_OK):
+                yield controller, own
             continue
-        if (directory / "cgroup.controllers").exists():
-            # A group of version 2 hands a controller down only when told to, and only while it has no processes
-            control = directory / "cgroup.subtree_control"
-            with contextlib.suppress(OSError):
-                if controller not in control.read_text().split():
-                    control.write_text(f"+{controller}")
-                if controller in control.read_text().split():
-                    yield controller, directory
-        else:
-            yield controller, directory
+        directory = home_beside(own)
+        if controller not in _handed_down(directory) or not os.access(directory, os.W_OK):
+            continue
+        # A group of version 2 hands a controller down only when told to, and only while it has no processes
+        control = directory / "cgroup.subtree_control"
+        with contextlib.suppress(OSError):
+            if controller not in control.read_text().split():
+                control.write_text(f"+{controller}")
+            if controller in control.read_text().split():
+                yield controller, directory
 
 
 def _mounts() -> dict[str, tuple[str, Path]]:

@@ -55,7 +55,12 @@ class Preparation(Struct, frozen=True, kw_only=True):
     @property
     def fetcher(self) -> Fetcher:
         """Return what fetches for this session."""
-        return Fetcher(uuid=self.directory.uuid, rules=self.settings, stop=self.directory.marked_to_end)
+        return Fetcher(
+            uuid=self.directory.uuid,
+            rules=self.settings,
+            stop=self.directory.marked_to_end,
+            sources=self.session.sources,
+        )
 
 
 def prepare(work: Preparation) -> tuple[Message, ...]:
@@ -101,7 +106,8 @@ def _write_script(work: Preparation, script: BatchScript) -> None:
     target = work.directory.work / scripts.SCRIPT
     if script.location is not None:
         url = scripts.checked_location(script)
-        work.fetcher.file(url, target, "/executable/location", most=scripts.LARGEST)
+        sources = work.session.sources.notebooks
+        work.fetcher.file(url, target, "/executable/location", most=scripts.LARGEST, sources=sources)
     else:
         target.write_text(script.script or "", encoding="utf-8", newline="")
     target.chmod(0o700)

@@ -90,6 +90,8 @@ from ebhpc.model.sessions import (
     Request,
     Session,
     Shape,
+    SourceRule,
+    Sources,
     Window,
 )
 
@@ -168,6 +170,8 @@ __all__ = [
     "ScheduledSession",
     "Session",
     "Shape",
+    "SourceRule",
+    "Sources",
     "SimpleCompute",
     "SimpleCost",
     "SimpleData",

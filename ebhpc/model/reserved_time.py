@@ -28,7 +28,8 @@ class JobInside(Wire):
 class ReservedTime(Executable, tag=kinds.RESERVED_TIME):
     """Nothing is run: the resources are kept for the session's owner, and for those who share them.
 
-    ``users`` are other users of the broker, ``accounts`` those of the batch system, as the site allows.
+    ``users`` are other users of the broker, ``accounts`` those of the batch system, as the site allows: with both only
+    the owner and these users may use it, and only with jobs of these accounts.
     ``idle_release`` (ISO 8601): it is given back when nothing has run in it for so long. ``replaces`` is the UUID of a
     session of the same owner's, also reserved time, that ends when this one stands. ``jobs`` are the broker's to tell.
     """

@@ -129,6 +129,22 @@ class Window(Struct, frozen=True, kw_only=True):
     label: str = ""
 
 
+class SourceRule(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """From where one of the site's rules lets something be fetched: URLs that begin as one of ``allow`` (None: any) and
+    as none of ``deny``. ``rule`` is its name, for refusals."""
+
+    rule: str
+    allow: tuple[str, ...] | None = None
+    deny: tuple[str, ...] = ()
+
+
+class Sources(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """From where a session's data, and its notebook or script, may be fetched: all these rules hold at each hop."""
+
+    data: tuple[SourceRule, ...] = ()
+    notebooks: tuple[SourceRule, ...] = ()
+
+
 class Session(Struct, frozen=True, kw_only=True):
     """A session as a plugin sees it: who, what, where, when. It is a copy: changing it changes nothing.
 
@@ -138,7 +154,8 @@ class Session(Struct, frozen=True, kw_only=True):
     the platform's queue: it must not begin before ``start``, is of no use when it has not begun by ``latest``, and its
     allocations name no node. ``licences``, ``features``, ``partition`` and ``exclusive`` (whole nodes) are what the
     request asks for beside them. ``extends`` names what was held for a session whose reserved time this one goes on
-    with, on the same nodes: ``ebhpc_hold`` lengthens that, and returns its name.
+    with, on the same nodes: ``ebhpc_hold`` lengthens that, and returns its name. ``sources`` are the site's rules on
+    what is fetched for it: who follows a redirect compares where it leads.
     """
 
     uuid: str
@@ -166,6 +183,7 @@ class Session(Struct, frozen=True, kw_only=True):
     attempt: int = 1
     started: int | None = None
     extends: str | None = None
+    sources: Sources = Sources()
 
 
 class Quote(Struct, frozen=True, kw_only=True):

@@ -52,38 +52,54 @@ def planned_starts(snapshot: Snapshot, bookings: Iterable[Booking] = (), *, now:
     With ``begin`` in the future a job starts then at the earliest; where the order is strict, or only heads of the
     queue are planned, nobody waits for it meanwhile.
     """
-    return _Planner(snapshot, tuple(bookings), now).plan()
+    return Planner(snapshot, tuple(bookings), now).plan()
 
 
-class _Planner:
+class Planner:
+    """Places jobs one after another on a table of what is free, as a snapshot's scheduler would.
+
+    ``known`` are the snapshot's nodes, ``last`` is the last start that the scheduler looks at.
+    """
+
     def __init__(self, snapshot: Snapshot, bookings: tuple[Booking, ...], now: int) -> None:
+        """Begin on a table with what runs, is reserved and booked; ``now`` in POSIX seconds."""
         timeline = Timeline.of(replace(snapshot, planned=()), bookings)
         self.known: Inventory = timeline.inventory
-        self.snapshot = snapshot
-        self.scheduler = snapshot.scheduler or Scheduler()
-        self.now = now
-        self.resolution = max(self.scheduler.resolution, 1)
-        self.last = NEVER - 1 if self.scheduler.window is None else now + self.scheduler.window
-        self.table = Table(timeline)
-        self.partitions = {partition.name: partition for partition in snapshot.partitions}
-        self.sessions = {booking.session for booking in bookings}
-        self.sessions |= {each.session for each in snapshot.reservations if each.session is not None}
-        self.kinds: dict[tuple[object, ...], Kind] = {}
-        self.alike: dict[tuple[object, ...], _Alike] = {}
-        self.able: dict[tuple[object, ...], Integers] = {}
+        self.last = NEVER - 1
+        self._snapshot = snapshot
+        self._scheduler = snapshot.scheduler or Scheduler()
+        self._now = now
+        self._resolution = max(self._scheduler.resolution, 1)
+        if self._scheduler.window is not None:
+            self.last = now + self._scheduler.window
+        self._table = Table(timeline)
+        self._partitions = {partition.name: partition for partition in snapshot.partitions}
+        self._sessions = {booking.session for booking in bookings}
+        self._sessions |= {each.session for each in snapshot.reservations if each.session is not None}
+        self._kinds: dict[tuple[object, ...], Kind] = {}
+        self._alike: dict[tuple[object, ...], _Alike] = {}
+        self._able: dict[tuple[object, ...], Integers] = {}
         # Of each partition the head of its queue, or when the last of its jobs starts
-        self.heads: set[str | None] = set()
-        self.frontier: dict[str | None, int] = {}
+        self._heads: set[str | None] = set()
+        self._frontier: dict[str | None, int] = {}
+
+    def begin_on(self, table: Table, heads: Iterable[str | None] = ()) -> None:
+        """Forget what was placed, and go on with another table; in the partitions ``heads`` somebody waits already."""
+        self._table = table
+        self._kinds.clear()
+        self._alike.clear()
+        self._heads = set(heads)
+        self._frontier = {}
 
     def plan(self) -> tuple[PlannedJob, ...]:
         planned: list[PlannedJob] = []
         for job in self._looked_at():
             ends: list[int] = []
-            for _ in range(max(job.tasks, 1) if self.scheduler.per_array is None else self._tasks(job)):
-                begin = max(job.begin or self.now, self.now)
+            for _ in range(max(job.tasks, 1) if self._scheduler.per_array is None else self._tasks(job)):
+                begin = max(job.begin or self._now, self._now)
                 if job.at_once is not None and len(ends) >= max(job.at_once, 1):
                     begin = max(begin, ends[0])
-                found = self._planned(job, begin)
+                found = self.place(job, begin)
                 if found is None:
                     # Another of the same kind would not start either
                     break
@@ -95,18 +111,18 @@ class _Planner:
         return tuple(planned)
 
     def _tasks(self, job: WaitingJob) -> int:
-        assert self.scheduler.per_array is not None
-        return min(max(job.tasks, 1), max(self.scheduler.per_array, 1))
+        assert self._scheduler.per_array is not None
+        return min(max(job.tasks, 1), max(self._scheduler.per_array, 1))
 
     def _looked_at(self) -> Iterator[WaitingJob]:
-        scheduler = self.scheduler
+        scheduler = self._scheduler
         of_users: Counter[str | None] = Counter()
         of_partitions: Counter[str | None] = Counter()
         looked_at = 0
-        for job in self.snapshot.waiting:
+        for job in self._snapshot.waiting:
             if job.held or job.dependent or job.reservation is not None:
                 continue
-            if job.session is not None and job.session in self.sessions:
+            if job.session is not None and job.session in self._sessions:
                 continue
             if scheduler.depth is not None and looked_at >= scheduler.depth:
                 return
@@ -120,32 +136,32 @@ class _Planner:
             of_partitions[first] += 1
             yield job
 
-    def _planned(self, job: WaitingJob, begin: int) -> PlannedJob | None:
-        """Find the earliest start of a job in any of its partitions, and take it."""
+    def place(self, job: WaitingJob, begin: int) -> PlannedJob | None:
+        """Take the earliest start of a job, from ``begin`` on, in any of its partitions; None: there is none."""
         best: tuple[int, Integers, Kind, str | None] | None = None
-        for name, limit in self._pools(job):
-            kind = self._kind(job, name, limit)
+        for name, limit in self.pools(job):
+            kind = self.kind(job, name, limit)
             if kind is None:
                 continue
             first, last = begin, self.last
-            easy, greedy = self.scheduler.backfill == "easy", self.scheduler.backfill == "greedy"
-            if greedy or (easy and (name in self.heads or begin > self.now)):
-                last = self.now
-            if self.scheduler.backfill == "none":
-                first = max(begin, self.frontier.get(name, self.now))
-            found = find(self.table, kind, begin=first, last=last, now=self.now, resolution=self.resolution)
+            easy, greedy = self._scheduler.backfill == "easy", self._scheduler.backfill == "greedy"
+            if greedy or (easy and (name in self._heads or begin > self._now)):
+                last = self._now
+            if self._scheduler.backfill == "none":
+                first = max(begin, self._frontier.get(name, self._now))
+            found = find(self._table, kind, begin=first, last=last, now=self._now, resolution=self._resolution)
             if found is not None and (best is None or found[0] < best[0]):
                 best = *found, kind, name
         if best is None:
             return None
         start, chosen, kind, name = best
-        if start > self.now:
-            self.heads.add(name)
-        if begin <= self.now:
-            self.frontier[name] = start
+        if start > self._now:
+            self._heads.add(name)
+        if begin <= self._now:
+            self._frontier[name] = start
         places = kind.places[chosen]
         end = min(start + kind.lasting, FOREVER)
-        self.table.take(places.tolist(), kind.share(chosen), kind.licences, start, end)
+        self._table.take(places.tolist(), kind.share(chosen), kind.licences, start, end)
         return PlannedJob(
             id=job.id,
             start=start,
@@ -157,17 +173,17 @@ class _Planner:
             session=job.session,
         )
 
-    def _pools(self, job: WaitingJob) -> Iterator[tuple[str | None, int]]:
-        """Yield the partitions in which a job may start, and how long it lasts there."""
-        if not self.partitions:
+    def pools(self, job: WaitingJob) -> Iterator[tuple[str | None, int]]:
+        """Yield the partitions in which a job may start, and for how many seconds it is planned there."""
+        if not self._partitions:
             if not job.partitions:
                 yield None, UNLIMITED if job.time_limit is None else max(job.time_limit, 1)
             return
         names: Iterable[str] = job.partitions or (
-            partition.name for partition in self.snapshot.partitions if partition.default
+            partition.name for partition in self._snapshot.partitions if partition.default
         )
         for name in names:
-            partition: Partition | None = self.partitions.get(name)
+            partition: Partition | None = self._partitions.get(name)
             if partition is None or not partition.open:
                 continue
             if partition.time_limit is not None and (job.time_limit or 0) > partition.time_limit:
@@ -175,8 +191,8 @@ class _Planner:
             limit = partition.time_limit if job.time_limit is None else job.time_limit
             yield name, UNLIMITED if limit is None else max(limit, 1)
 
-    def _kind(self, job: WaitingJob, partition: str | None, lasting: int) -> Kind | None:
-        """Return what jobs like this want in a partition; None: more than there is."""
+    def kind(self, job: WaitingJob, partition: str | None, lasting: int) -> Kind | None:
+        """Return what jobs like this want in a partition; None: more than there is. Jobs that are alike share one."""
         known = self.known
         shape = job.shape
         if any(count > 0 and device not in known.device_columns for device, count in shape.devices.items()):
@@ -187,7 +203,7 @@ class _Planner:
         need = max(job.nodes, len(set(job.required)), 1)
         where = (partition, job.features, job.required, job.excluded, job.exclusive, amounts)
         key = (where, need, lasting, licences)
-        if (kind := self.kinds.get(key)) is not None:
+        if (kind := self._kinds.get(key)) is not None:
             return kind
         places = self._places(job, partition, amounts)
         required = np.isin(places, [known.index.get(name, -1) for name in job.required])
@@ -196,24 +212,24 @@ class _Planner:
         wanted = np.array(amounts, dtype=np.int64)[:, np.newaxis]
         if job.exclusive:
             wanted = known.capacities[:, places]
-        kind = Kind(places, required, wanted, need, licences, lasting, self.now)
+        kind = Kind(places, required, wanted, need, licences, lasting, self._now)
         if not job.exclusive and not job.required:
             self._learn(kind, (places.tobytes(), licences), amounts)
-        if len(self.kinds) >= _MOST_KINDS:
-            self.kinds.pop(next(iter(self.kinds)))
-        self.kinds[key] = kind
+        if len(self._kinds) >= _MOST_KINDS:
+            self._kinds.pop(next(iter(self._kinds)))
+        self._kinds[key] = kind
         return kind
 
     def _learn(self, kind: Kind, where: tuple[object, ...], amounts: Amounts) -> None:
         """Begin with what is known of the kind that wants no more of the same nodes and starts last."""
-        alike = self.alike.setdefault(where, _Alike())
+        alike = self._alike.setdefault(where, _Alike())
         alike.inform(kind, (*amounts, kind.need, kind.lasting))
 
     def _places(self, job: WaitingJob, partition: str | None, amounts: Amounts) -> Integers:
         """Return the nodes that could take the job if they were empty, those with the least unwanted first."""
         known = self.known
         key = (partition, job.features, job.excluded, amounts)
-        if (places := self.able.get(key)) is not None:
+        if (places := self._able.get(key)) is not None:
             return places
         able: NDArray[np.bool_] = known.usable.copy()
         if partition is not None:
@@ -227,9 +243,9 @@ class _Planner:
         unwanted = tuple(column for column, wanted in enumerate(amounts) if column > 1 and not wanted)
         places = able.nonzero()[0]
         places = places[known.rank(unwanted)[places].argsort(kind="stable")]
-        if len(self.able) >= _MOST_KINDS:
-            self.able.pop(next(iter(self.able)))
-        self.able[key] = places
+        if len(self._able) >= _MOST_KINDS:
+            self._able.pop(next(iter(self._able)))
+        self._able[key] = places
         return places
 
 

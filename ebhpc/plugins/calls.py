@@ -11,7 +11,7 @@ from typing import Any
 
 import pluggy
 
-from ebhpc import hookspecs
+from ebhpc import hookspecs, tracing
 from ebhpc.plugins.answers import NonsenseError, check_answer
 from ebhpc.plugins.breaker import Breaker
 from ebhpc.plugins.failures import PlatformUnavailable, SessionFailed
@@ -145,7 +145,7 @@ class PluginCalls:
         current = [wanted[0][0]]
         try:
             answers = (self._long if long else self._short).run(
-                lambda: self._run(wanted, keys, current), seconds, f"{current[0]} of {self.name}"
+                tracing.carried(lambda: self._run(wanted, keys, current)), seconds, f"{current[0]} of {self.name}"
             )
         except CallTimeoutError as error:
             if not error.stack:
@@ -212,7 +212,9 @@ class PluginCalls:
             for hook, arguments in calls:
                 current[0] = hook
                 function, names = self._impls[hook]
-                answer = function(*[arguments[name] for name in names])
+                session = getattr(arguments.get("session"), "uuid", None)
+                with tracing.span(hook, platform=self.name, session=session):
+                    answer = function(*[arguments[name] for name in names])
                 answers.append(check_answer(hook, answer, arguments, self.name))
         finally:
             self._end(keys)

@@ -202,6 +202,7 @@ def _ask(impl: pluggy.HookImpl, wanted: PlatformConfig, state: Path) -> object |
         "name": wanted.name,
         "settings": deepcopy(wanted.settings),
         "state": state,
+        "lead": float(wanted.lead),
     }
     given = [arguments[name] for name in impl.argnames]
     threads = CallThreads(f"build-{wanted.name}", 1)

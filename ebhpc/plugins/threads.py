@@ -66,11 +66,6 @@ class CallThreads:
         self._open = 0
         self._hanging = 0
 
-    @property
-    def hanging(self) -> int:
-        """How many threads run calls that were given up."""
-        return self._hanging
-
     def run(self, function: Callable[[], Any], timeout: float, label: str = "") -> Any:
         """Call ``function`` on a thread and return its result; ``timeout`` seconds include waiting for one.
 

@@ -6,6 +6,7 @@ A refusal names the rule and what it refused, and nothing else that stands in th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 import msgspec
 
@@ -21,10 +22,13 @@ from ebhpc.model import (
     Request,
     SimpleData,
     SingularityContainer,
+    SourceRule,
+    Sources,
     message,
 )
-from ebhpc.policy.patterns import Place, host_matches, image_matches, kind_matches, place_matches, place_of
+from ebhpc.policy.patterns import image_matches, kind_matches
 from ebhpc.staging.references import read_reference
+from ebhpc.staging.sources import Place, host_matches, place_matches, place_of, url_allowed
 from ebhpc.staging.volumes import data_url
 
 _IMAGES = ("docker", "oras", "library", "shub", "oci")
@@ -37,6 +41,16 @@ def refused_content(rules: Sequence[ContentRule], request: Request) -> Iterator[
         yield from _executable(rule, request)
         for at, item in enumerate(request.data):
             yield from _data(rule, item, f"/data/{at}")
+
+
+def sources_of(rules: Sequence[ContentRule]) -> Sources:
+    """Return from where the rules let a session's things be fetched, for those who fetch them."""
+
+    def of(what: Literal["data", "notebooks"]) -> tuple[SourceRule, ...]:
+        lists = [(rule.name, getattr(rule, what)) for rule in rules]
+        return tuple(SourceRule(rule=name, allow=one.allow, deny=one.deny) for name, one in lists if one != Allowance())
+
+    return Sources(data=of("data"), notebooks=of("notebooks"))
 
 
 def _executable(rule: ContentRule, request: Request) -> Iterator[Message]:
@@ -64,7 +78,7 @@ def _executable(rule: ContentRule, request: Request) -> Iterator[Message]:
 
 
 def _fetched(rule: ContentRule, location: str, what: str) -> Iterator[Message]:
-    if not _place_allowed(rule.notebooks, location):
+    if not url_allowed(location, rule.notebooks.allow, rule.notebooks.deny):
         yield _refusal(rule, "/executable/location", what + " from {location}", location=_shown(location))
 
 
@@ -119,7 +133,7 @@ def _data(rule: ContentRule, item: Data, path: str) -> Iterator[Message]:
         return
     urls = [data_url(item) or ""] if isinstance(item, SimpleData | IvoaData) else _urls(msgspec.to_builtins(item))
     for url in urls or [""]:  # where it comes from cannot be seen
-        if not _place_allowed(rule.data, url):
+        if not url_allowed(url, rule.data.allow, rule.data.deny):
             yield _refusal(rule, path, "data from {location}", location=_shown(url) or "a place that it does not tell")
 
 
@@ -132,15 +146,6 @@ def _urls(value: object) -> list[str]:
     if isinstance(value, list):
         return [url for item in value for url in _urls(item)]
     return []
-
-
-def _place_allowed(allowance: Allowance, url: str) -> bool:
-    place = place_of(url)
-    return _allowed(
-        allowance,
-        url,
-        lambda pattern, _: place is not None and bool(place.host or place.path) and place_matches(pattern, place),
-    )
 
 
 def _allowed(allowance: Allowance, value: str, fits: Callable[[str, str], bool]) -> bool:

@@ -13,8 +13,8 @@ from sqlalchemy import Connection
 
 from ebhpc.config import SitePolicy
 from ebhpc.config.rules import EVERYBODY, ContentRule
-from ebhpc.model import Allocation, Identity, Message, MessageKind, Policy, Request, message
-from ebhpc.policy.content import refused_content
+from ebhpc.model import Allocation, Identity, Message, MessageKind, Policy, Request, Sources, message
+from ebhpc.policy.content import refused_content, sources_of
 from ebhpc.policy.limits import Allotment, Bound, allotment, exceeded
 from ebhpc.policy.people import People, matches
 from ebhpc.store import Store
@@ -58,6 +58,7 @@ class SiteRules:
         self._access = lru_cache(maxsize=4096)(self._access_of)
         self._allotment = lru_cache(maxsize=4096)(self._allotment_of)
         self._content = lru_cache(maxsize=4096)(self._content_of)
+        self._sources = lru_cache(maxsize=4096)(self._sources_of)
 
     # --- before an offer ---------------------------------------------------------------------------------------------
 
@@ -77,6 +78,10 @@ class SiteRules:
             if (why := exceeded(bound, counted, hours)) is not None:
                 refusals.append(why)
         return Policy(refusals=tuple(refusals), limits=allotted.limits)
+
+    def sources(self, identity: Identity, platform: str) -> Sources:
+        """Return from where somebody's things may be fetched on a platform, as long as their session lasts."""
+        return self._sources(_as_member(identity), platform) if self._policy.content else _ANYWHERE
 
     def may_use(self, identity: Identity, platform: str) -> bool:
         """Whether somebody may use a platform."""
@@ -170,6 +175,9 @@ class SiteRules:
             if (not rule.platforms or platform in rule.platforms) and matches(rule.who, identity)
         )
 
+    def _sources_of(self, member: _Member, platform: str) -> Sources:
+        return sources_of(self._content(member, platform))
+
     def _lately(self, bound: Bound, now: float) -> Counted:
         key, moment = (bound, 0.0), self._monotonic()
         known = self._counts.get(key)
@@ -196,6 +204,8 @@ class _Member(Struct, frozen=True):
 
 NO_RULES = Policy()
 """The word of rules that there are none of."""
+
+_ANYWHERE = Sources()
 
 
 def _as_member(identity: Identity) -> _Member:

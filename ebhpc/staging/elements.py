@@ -6,12 +6,22 @@ never be had is the session's end, told in words with the path of the element.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from msgspec import Struct
 
-from ebhpc.model import Data, IvoaData, JupyterNotebook, Message, MessageKind, Session, message
+from ebhpc.model import (
+    Data,
+    IvoaData,
+    JupyterNotebook,
+    Message,
+    MessageKind,
+    Session,
+    SourceRule,
+    Sources,
+    message,
+)
 from ebhpc.plugins import SessionFailed
 from ebhpc.staging.fetching import FetchRefused, Limits, fetch
 from ebhpc.staging.files import GIBI
@@ -25,14 +35,29 @@ NOTEBOOK_SIZE = 64 * 2**20
 
 
 class Fetcher(Struct, frozen=True, kw_only=True):
-    """Fetches for one session (``uuid``), by a site's ``rules``, until ``stop`` says that it is not wanted any more."""
+    """Fetches for one session (``uuid``), by a site's ``rules``, until ``stop`` says that it is not wanted any more.
+
+    ``sources`` are the site's rules on where the session's things come from.
+    """
 
     uuid: str
     rules: StagingRules
     stop: Callable[[], bool]
+    sources: Sources = Sources()
 
-    def file(self, url: str, target: Path, path: str, *, most: int | None = None, stated: int | None = None) -> int:
+    def file(
+        self,
+        url: str,
+        target: Path,
+        path: str,
+        *,
+        most: int | None = None,
+        stated: int | None = None,
+        sources: Sequence[SourceRule] = (),
+    ) -> int:
         """Fetch one URL to a file; ``path`` is the element's JSON pointer, ``most`` bytes and ``stated`` its size.
+
+        ``sources`` are the rules on where it comes from.
 
         Raises:
             SessionFailed: it can never be had.
@@ -55,6 +80,7 @@ class Fetcher(Struct, frozen=True, kw_only=True):
                 limits=limits,
                 uuid=self.uuid,
                 size=stated,
+                sources=sources,
                 stop=self.stop,
             )
         except (LocationError, FetchRefused) as error:
@@ -86,7 +112,8 @@ class Fetcher(Struct, frozen=True, kw_only=True):
             for stale in home.glob("*.part"):
                 stale.unlink()
             room = max(0, bounds[place.storage] - size(str(home)) + 4096)
-            taken = self.file(data_url(item) or "", target, f"/data/{at}", most=room, stated=stated_size(item))
+            url, stated = data_url(item) or "", stated_size(item)
+            taken = self.file(url, target, f"/data/{at}", most=room, stated=stated, sources=self.sources.data)
             told.append(
                 message(
                     MessageKind.PROGRESS,
@@ -108,7 +135,7 @@ class Fetcher(Struct, frozen=True, kw_only=True):
         import nbformat
 
         path = "/executable/location"
-        self.file(executable.location or "", target, path, most=NOTEBOOK_SIZE)
+        self.file(executable.location or "", target, path, most=NOTEBOOK_SIZE, sources=self.sources.notebooks)
         target.chmod(0o644)
         text = target.read_bytes()
         try:

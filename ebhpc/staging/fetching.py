@@ -23,8 +23,10 @@ from msgspec import Struct
 
 from ebhpc.config import Network
 from ebhpc.faults import point
+from ebhpc.model import SourceRule
 from ebhpc.staging.locations import Location, LocationError, open_below
 from ebhpc.staging.reach import OutOfReach, transport_for
+from ebhpc.staging.sources import refusing_rule
 
 _CHUNK = 1 << 18
 _REDIRECTS = 5
@@ -76,13 +78,14 @@ def fetch(
     limits: Limits,
     uuid: str,
     size: int | None = None,
+    sources: Sequence[SourceRule] = (),
     stop: Callable[[], bool] = lambda: False,
 ) -> int:
     """Fetch a location to the file ``target``, and return its size in bytes.
 
     Where ``target`` is there already it was fetched before, and nothing is done. ``size``: the size that it must
-    have. ``private``: the networks that are not public and that it may come from. ``stop`` is asked now and then
-    whether to give up.
+    have. ``private``: the networks that are not public and that it may come from. ``sources``: the site's rules on
+    where it comes from, at each redirect anew. ``stop`` is asked now and then whether to give up.
 
     Raises:
         FetchRefused: it can never be fetched.
@@ -97,7 +100,7 @@ def fetch(
         if location.file is not None:
             done = _copy(location, file.write, roots, limits, stop)
         else:
-            done = _download(location, file.write, private, limits, stop)
+            done = _download(location, file.write, private, sources, limits, stop)
         file.flush()
         os.fsync(file.fileno())
     if size is not None and size != done:
@@ -132,6 +135,7 @@ def _download(
     location: Location,
     write: Callable[[bytes], object],
     private: Sequence[Network],
+    sources: Sequence[SourceRule],
     limits: Limits,
     stop: Callable[[], bool],
 ) -> int:
@@ -139,7 +143,10 @@ def _download(
     timeout = httpx.Timeout(limits.connect)
     headers = {"Accept-Encoding": "identity"}
     try:
-        for _ in range(_REDIRECTS + 1):
+        for hop in range(_REDIRECTS + 1):
+            if (rule := refusing_rule(sources, url)) is not None:
+                where = "where it redirects to" if hop else "it"
+                raise FetchRefused(f"the site's rule {rule!r} does not allow {where}", forbidden=True)
             with (
                 httpx.Client(
                     transport=transport_for(url, private), trust_env=False, timeout=timeout, headers=headers

@@ -6,7 +6,7 @@ Every change of a booking goes through a function here, under the lock of its pl
 from ebhpc.store.audit import AuditEntry, AuditQuestion, delete_old_audit, read_audit, write_audit
 from ebhpc.store.calendars import calendar_owner, drop_calendar, reserved_sessions, set_calendar
 from ebhpc.store.engine import Store
-from ebhpc.store.figures import lease_counts, oldest_due, phase_times
+from ebhpc.store.figures import expired_counts, lease_counts, oldest_due, phase_times
 from ebhpc.store.firm_time import Decided, FirmTimeOf, decide, firm_time_of, pending_approvals
 from ebhpc.store.forecasts import (
     ForecastRecord,
@@ -165,6 +165,7 @@ __all__ = [
     "estimator_of",
     "expected_starts",
     "expire_offers",
+    "expired_counts",
     "find_identity",
     "firm_time_of",
     "get_driver",

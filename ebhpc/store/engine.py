@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 
+from ebhpc import tracing
 from ebhpc.faults import point
 
 _CACHE = 8192
@@ -82,10 +83,19 @@ class Store:
         ``name`` and ``subject`` name the fault points around the commit.
         """
         engine = self._durable if durable else self._quick
-        with self._turn or nullcontext(), engine.begin() as connection:
+        with tracing.span(f"transaction {name}"), self._turn or nullcontext(), engine.begin() as connection:
             yield connection
             point(f"store.{name}.before-commit", subject)
         point(f"store.{name}.after-commit", subject)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Let no other thread or process begin to write on SQLite until the block ends; elsewhere do nothing.
+
+        What is written in the block by this thread needs no further waiting. Everybody else waits: it must be short.
+        """
+        with self._turn or nullcontext():
+            yield
 
     def checkpoint(self) -> None:
         """Carry what was written over to SQLite's file itself, while others read and write; elsewhere do nothing."""
@@ -107,28 +117,35 @@ class _Turn:
 
     SQLite alone makes a writer that finds the lock taken sleep and look again, ever longer: under load some wait for
     seconds. A file lock wakes the next one at once. It orders writers only; that transactions are isolated remains
-    SQLite's own work.
+    SQLite's own work. A thread whose turn it is may take another one within it.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._thread = threading.Lock()
+        self._thread = threading.RLock()
+        self._depth = 0
         self._file: int | None = None
 
     def __enter__(self) -> None:
         self._thread.acquire()
+        self._depth += 1
+        if self._depth > 1:
+            return
         try:
             if self._file is None:
                 self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._file, fcntl.LOCK_EX)
         except BaseException:
+            self._depth -= 1
             self._thread.release()
             raise
 
     def __exit__(self, *_: object) -> None:
         assert self._file is not None
+        self._depth -= 1
         try:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
+            if not self._depth:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
         finally:
             self._thread.release()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, func, select
 
 from ebhpc.model import Phase
-from ebhpc.store.tables import events, sessions
+from ebhpc.store.tables import events, platforms, sessions
 
 NEWEST = 5000
 """How many of the newest events the times of phases are taken from."""
@@ -43,6 +43,11 @@ def oldest_due(tx: Connection) -> float | None:
     return tx.execute(
         select(func.min(sessions.c.due)).where(sessions.c.unfinished.is_(True), sessions.c.lease.is_(None))
     ).scalar()
+
+
+def expired_counts(tx: Connection) -> dict[str, int]:
+    """How many offers of each platform have expired since the database was made, whoever expired them."""
+    return {row.name: row.expired for row in tx.execute(select(platforms.c.name, platforms.c.expired))}
 
 
 def lease_counts(tx: Connection) -> dict[str, int]:

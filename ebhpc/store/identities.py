@@ -11,7 +11,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from ebhpc.store.engine import Store
-from ebhpc.store.tables import identities, memberships
+from ebhpc.store.tables import identities, memberships, visits
 
 FRESH = 3600.0
 """Seconds in which nothing is written where an issuer says the same of somebody again."""
@@ -127,15 +127,17 @@ def meet_external(store: Store, user: ExternalUser, *, uuid: str, now: float) ->
 
 
 def set_password(store: Store, uuid: str, password: str) -> None:
-    """Replace an account's argon2 hash."""
+    """Replace an account's argon2 hash; browsers that are signed in as it are no more."""
     with store.write("set_password", uuid) as tx:
         tx.execute(update(identities).where(identities.c.uuid == uuid).values(password=password))
+        tx.execute(delete(visits).where(visits.c.identity == uuid))
 
 
 def set_barred(store: Store, uuid: str, since: float | None) -> None:
-    """Bar an account from everything since an instant, or with None no longer."""
+    """Bar an account from everything since an instant, or with None no longer; its browsers are signed out."""
     with store.write("set_barred", uuid) as tx:
         tx.execute(update(identities).where(identities.c.uuid == uuid).values(barred=since))
+        tx.execute(delete(visits).where(visits.c.identity == uuid))
 
 
 def count_identities(store: Store) -> int:

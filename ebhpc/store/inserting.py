@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
+from operator import itemgetter
 
 from sqlalchemy import Connection, Dialect, Table, insert
 
@@ -49,7 +51,10 @@ def _portions(rows: Sequence[Mapping[str, object]]) -> list[Sequence[Mapping[str
 
 def _statement(dialect: Dialect, table: Table, rows: Sequence[Mapping[str, object]]) -> tuple[str, tuple[object, ...]]:
     columns = tuple(rows[0])
-    return _text(dialect, table, columns, len(rows)), tuple(row[column] for row in rows for column in columns)
+    values = (
+        chain.from_iterable(map(itemgetter(*columns), rows)) if len(columns) > 1 else (row[columns[0]] for row in rows)
+    )
+    return _text(dialect, table, columns, len(rows)), tuple(values)
 
 
 @lru_cache(maxsize=256)

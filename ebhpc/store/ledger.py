@@ -82,6 +82,9 @@ _EXPIRE = (
         due=bindparam("at"),
     )
 )
+_COUNT_EXPIRED = (
+    update(platforms).where(platforms.c.name == bindparam("of")).values(expired=platforms.c.expired + bindparam("more"))
+)
 
 
 def lock_platform(tx: Connection, name: str) -> int:
@@ -125,13 +128,15 @@ def changes_since(tx: Connection, platform: str, revision: int, *, now: int | No
 
 
 def expire_due(tx: Connection, platform: str, revision: int, now: float) -> int:
-    """Turn the platform's offers that are due into EXPIRED and free their bookings; return how many."""
+    """Turn the platform's offers that are due into EXPIRED and free their bookings; return how many, and count them."""
     values = {"of": platform, "at": now}
     if tx.execute(_ANY_DUE, values).first() is None:
         return 0
     tx.execute(_TELL_EXPIRED, values)
     tx.execute(_FREE_EXPIRED, {**values, "revision": revision})
-    return tx.execute(_EXPIRE, values).rowcount
+    count = tx.execute(_EXPIRE, values).rowcount
+    tx.execute(_COUNT_EXPIRED, {"of": platform, "more": count})
+    return count
 
 
 def to_release(now: float) -> dict[str, object]:

@@ -432,15 +432,16 @@ def _decide(
     audit: AuditEntry | None,
 ) -> Answer | None:
     with store.write("accept" if wish is Phase.ACCEPTED else "reject", uuid) as tx:
-        first = get_session(tx, uuid)
-        if first is None:
+        siblings_of = select(sessions.c.offerset).where(sessions.c.uuid == uuid).scalar_subquery()
+        found = tx.execute(select(sessions.c.offerset, sessions.c.platform).where(sessions.c.offerset == siblings_of))
+        places = found.all()
+        if not places:
             return None
-        family = select_sessions(tx, sessions.c.offerset == first.offerset)
         revisions = {}
-        for platform in sorted({member.platform for member in family}):
+        for platform in sorted({row.platform for row in places}):
             revisions[platform] = lock_platform(tx, platform)
             expire_due(tx, platform, revisions[platform], now)
-        family = select_sessions(tx, sessions.c.offerset == first.offerset)
+        family = select_sessions(tx, sessions.c.offerset == places[0].offerset)
         session = next(member for member in family if member.uuid == uuid)
         if session.phase is not Phase.OFFERED:
             settled = session.phase is Phase.REJECTED if wish is Phase.REJECTED else _was_accepted(session)

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from ebhpc.model import Allocation, Connector, Message, Phase, Usage
+from ebhpc.model import Allocation, Connector, Message, Phase, Sources, Usage
 from ebhpc.planning import Booking
 from ebhpc.planning.queue import Outlook
 
@@ -27,7 +27,7 @@ class Wants(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``reserved``: nothing is run, the time is its user's. ``idle``: seconds without use after which that is given back.
     ``replaces``: the session that ends when this one stands; ``extends`` is the native name of what that one holds,
-    where this one goes on with it on the same nodes.
+    where this one goes on with it on the same nodes. ``sources``: from where its things may be fetched.
     """
 
     licences: dict[str, int] = {}
@@ -38,6 +38,7 @@ class Wants(Struct, frozen=True, kw_only=True, omit_defaults=True):
     idle: int | None = None
     replaces: str | None = None
     extends: str | None = None
+    sources: Sources = Sources()
 
 
 class Approval(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -52,4 +52,5 @@ def as_session(record: SessionRecord, kinds: Kinds) -> Session:
         attempt=max(record.attempt, 1),
         started=None if record.started is None else int(record.started),
         extends=record.wants.extends,
+        sources=record.wants.sources,
     )

@@ -83,6 +83,7 @@ platforms = Table(
     Column("taken", _Instant, doc="when the newest snapshot was taken"),
     Column("trouble", Text, doc="a Message as JSON: why there is no answer now"),
     Column("looked", _Instant, doc="when a driver last asked, answered or not"),
+    Column("expired", BigInteger, nullable=False, server_default=text("0"), doc="how many of its offers have expired"),
 )
 
 offersets = Table(

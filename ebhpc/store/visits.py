@@ -44,9 +44,3 @@ def end_visit(store: Store, mark: str) -> None:
     """Sign a browser out; nothing happens where it is not signed in."""
     with store.write("end_visit", "") as tx:
         tx.execute(delete(visits).where(visits.c.mark == mark))
-
-
-def end_visits_of(store: Store, identity: str) -> int:
-    """Sign out all browsers of an identity; return how many there were."""
-    with store.write("end_visits", identity) as tx:
-        return int(tx.execute(delete(visits).where(visits.c.identity == identity)).rowcount)

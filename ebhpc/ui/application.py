@@ -28,6 +28,7 @@ from ebhpc.ui.platforms import Platforms, Promises
 from ebhpc.ui.sessions import RequestAgain, SessionList, WatchedSession
 from ebhpc.ui.sign_in import SignIn, SignOut
 from ebhpc.ui.visits import Visits, root_of
+from ebhpc.ui.watching import Watching
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +42,15 @@ def with_page(api: Wsgi, broker: Broker) -> Wsgi:
     A browser that opens the broker's address itself is sent to the page.
     """
     page = page_application(broker)
+    watching = Watching(broker)
     root = root_of(broker.config.api)
 
     def serve(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
         if path == "/ui" or path.startswith("/ui/"):
+            if (tag := _unchanged(watching, environ)) is not None:
+                start_response("304 Not Modified", [("ETag", tag), ("Cache-Control", "private, no-cache")])
+                return []
             return page(environ, start_response)
         if path in ("", "/") and environ.get("REQUEST_METHOD") == "GET" and "html" in environ.get("HTTP_ACCEPT", ""):
             start_response("302 Found", [("Location", f"{root}/ui/"), ("Content-Length", "0")])
@@ -53,6 +58,13 @@ def with_page(api: Wsgi, broker: Broker) -> Wsgi:
         return api(environ, start_response)
 
     return serve
+
+
+def _unchanged(watching: Watching, environ: dict[str, Any]) -> str | None:
+    try:
+        return watching.unchanged(environ)
+    except (OperationalError, PoolTimeoutError):
+        return None  # the application asks again, and says what is the matter
 
 
 def page_application(broker: Broker) -> falcon.App[falcon.Request, falcon.Response]:

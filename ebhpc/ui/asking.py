@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -12,16 +11,15 @@ import msgspec
 from ebhpc import media
 from ebhpc.api.access import Access, Readable
 from ebhpc.api.broker import Broker
-from ebhpc.api.consulting import Asking, Willing, willing_platforms
+from ebhpc.api.consulting import willing_platforms
 from ebhpc.api.permission import check_may
-from ebhpc.api.placing import plan
+from ebhpc.api.placing import computes_alone, plan
 from ebhpc.api.problems import not_found
-from ebhpc.api.requests import asked
+from ebhpc.api.requests import asked, asking_of
 from ebhpc.api.sessions import fresh_family, is_uuid
 from ebhpc.api.wire import answer, base_url, read_body
 from ebhpc.model import Message
 from ebhpc.model import OfferSet as OfferSetDocument
-from ebhpc.model.reading import RequestLimits, read_request
 from ebhpc.ui.facts import message_facts, messages_facts, session_facts, window_facts
 
 
@@ -45,29 +43,21 @@ class Preview:
             found["problems"] = messages_facts(decoded.problems)
             answer(req, resp, found)
             return
-        limits = RequestLimits(elements=broker.config.api.max_elements)
-        reading = read_request(decoded.document, now=int(now), new_uuid=broker.new_uuid, limits=limits)
-        if reading.request is None:
-            found["problems"] = messages_facts(reading.problems)
+        asking, problems = asking_of(broker, decoded.document, req.context.identity, now, decoded.warnings)
+        if asking is None:
+            found["problems"] = messages_facts(problems)
             found["messages"] = messages_facts(decoded.warnings)
             answer(req, resp, found)
             return
-        asking = Asking(request=reading.request, identity=req.context.identity, now=now, warnings=decoded.warnings)
         willing, messages = willing_platforms(broker, asking)
-        with broker.planning if _computes(willing) else nullcontext():
+        alone = all(computes_alone(one.platform) for one in willing)
+        with broker.planning if alone else nullcontext():
             planned, reasons = plan(broker, asking, willing, direct=False)
         told = (*decoded.warnings, *messages, *reasons)
         found["windows"] = [window_facts(one) for one in planned]
         found["messages"] = messages_facts(told)
         found["problems"] = [] if planned else [message_facts(one) for one in told if _has_path(one)]
         answer(req, resp, found)
-
-
-def _computes(willing: Sequence[Willing]) -> bool:
-    """Whether planning there is computing alone, and calls no plugin that could hang."""
-    return not any(
-        one.platform.implements("ebhpc_windows") or one.platform.implements("ebhpc_costs") for one in willing
-    )
 
 
 def _has_path(message: Message) -> bool:

@@ -6,18 +6,19 @@ from typing import Any
 
 import falcon
 import msgspec
-from sqlalchemy import bindparam, select
+from sqlalchemy import select
 
 from ebhpc.api.access import Access, Readable
 from ebhpc.api.broker import Broker
 from ebhpc.api.permission import check_may
 from ebhpc.api.problems import Problem
-from ebhpc.api.sessions import fresh_session, is_uuid, moved, wanted_phase
-from ebhpc.api.wire import answer, base_url, checked, read_body
+from ebhpc.api.sessions import fresh_session, is_uuid, updated
+from ebhpc.api.wire import answer, base_url
 from ebhpc.model import LIVE, Phase
 from ebhpc.store import list_sessions, moves_of_sessions
 from ebhpc.store.tables import sessions
 from ebhpc.ui.facts import session_facts
+from ebhpc.ui.watching import session_tag
 
 _PAGE = 50
 _GROUPS = {
@@ -62,12 +63,6 @@ class SessionList(Readable):
         )
 
 
-# Made once: each look of each watching browser asks this
-_TAG = select(sessions.c.owner, sessions.c.modified, sessions.c.phase, sessions.c.expires, sessions.c.started).where(
-    sessions.c.uuid == bindparam("uuid")
-)
-
-
 class WatchedSession(Readable):
     """``/ui/data/sessions/UUID``."""
 
@@ -77,14 +72,11 @@ class WatchedSession(Readable):
         self._broker = broker
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, uuid: str) -> None:
-        """Answer it as it is now; to who has seen that already, one look into the database says so."""
+        """Answer it as it is now; ``Watching`` answers those who have seen that already."""
         broker = self._broker
         tag = self._tag(uuid, req.context.identity.uuid)
         if tag is not None:
             resp.etag = tag
-            if tag in (req.get_header("If-None-Match") or ""):
-                resp.status = 304
-                return
         record, moves = fresh_session(broker, uuid)
         check_may(broker, req, record.owner, f"the session {uuid}", "see", record.platform)
         answer(req, resp, session_facts(record, base_url(req, broker.config.api), moves))
@@ -92,23 +84,16 @@ class WatchedSession(Readable):
     def on_post(self, req: falcon.Request, resp: falcon.Response, uuid: str) -> None:
         """Accept, reject or cancel it, as ``POST /sessions/UUID`` does."""
         broker = self._broker
-        record, _ = fresh_session(broker, uuid)
-        check_may(broker, req, record.owner, f"the session {uuid}", "end", record.platform)
-        wanted = wanted_phase(checked(broker.kinds.update(read_body(req, broker.config.api))))
-        if wanted is None:
-            raise Problem(409, "that cannot be changed")
-        moved(broker, record, wanted, by=req)
+        updated(broker, req, uuid)
         changed, moves = fresh_session(broker, uuid)
         answer(req, resp, session_facts(changed, base_url(req, broker.config.api), moves))
 
     def _tag(self, uuid: str, identity: str) -> str | None:
         """Return what changes whenever the owner would see something else; None: not the owner, or not known."""
+        seen = (sessions.c.owner, sessions.c.modified, sessions.c.phase, sessions.c.expires, sessions.c.started)
         with self._broker.store.read() as tx:
-            row = tx.execute(_TAG, {"uuid": uuid}).one_or_none()
-        if row is None or row.owner != identity:
-            return None
-        past = row.expires is not None and row.expires <= self._broker.clock()
-        return f"{row.modified}-{row.phase}-{row.started}-{past}"
+            row = tx.execute(select(*seen).where(sessions.c.uuid == uuid)).one_or_none()
+        return None if row is None or row.owner != identity else session_tag(row._mapping, self._broker.clock())
 
 
 class RequestAgain(Readable):

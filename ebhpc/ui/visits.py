@@ -58,7 +58,7 @@ class Visits:
         secret = secrets.token_urlsafe(32)
         add_visit(
             broker.store,
-            VisitRecord(mark=_mark(secret), identity=identity.uuid, created=now, expires=now + lifetime),
+            VisitRecord(mark=mark_of(secret), identity=identity.uuid, created=now, expires=now + lifetime),
             now=now,
         )
         self.set_cookie(req, resp, COOKIE, secret, lifetime)
@@ -69,7 +69,7 @@ class Visits:
         values = req.get_cookie_values(COOKIE)
         if not values or len(values[0]) > _LONGEST:
             return None
-        mark = _mark(values[0])
+        mark = mark_of(values[0])
         found = find_visit(self._broker.store, mark, now=self._broker.clock())
         identity = None if found is None else self._broker.accounts.recall(found.identity)
         if identity is None:
@@ -105,7 +105,8 @@ def same_token(one: str | None, other: str) -> bool:
     return one is not None and hmac.compare_digest(one.encode("utf-8", "replace"), other.encode())
 
 
-def _mark(secret: str) -> str:
+def mark_of(secret: str) -> str:
+    """Return what the database has of a cookie: nobody makes the cookie from it."""
     return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
 
 

@@ -8,18 +8,22 @@ import ipaddress
 import socket
 import threading
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from ebhpc.batch import runner
 from ebhpc.config import Network
-from ebhpc.model import MessageKind
+from ebhpc.model import MessageKind, SourceRule, Sources
 from ebhpc.staging.fetching import FetchFailed, FetchRefused, Limits, fetch
 from ebhpc.staging.locations import LocationError, read_location
 from ebhpc.staging.reach import may_reach, own_addresses
+from ebhpc.staging.sources import url_allowed
 from tests.api.conftest import notebook
 from tests.local.conftest import HOUR, Workshop, asked, notebook_at, web, workshop
 from tests.local.webserver import WebServer, status
@@ -172,6 +176,71 @@ def test_a_redirect_inside_is_not_followed(web: WebServer, inside: Elsewhere, tm
     assert raised.value.forbidden
     assert inside.asked == 0
     assert get(url, tmp_path / "a", *HERE, Network("127.0.0.2/32")) == 6  # where the site says so, it is
+
+
+def test_each_hop_is_held_to_the_sites_lists(web: WebServer, tmp_path: Path) -> None:
+    rules = (SourceRule(rule="only public", allow=(web.url("/public/"),), deny=(web.url("/public/not-this"),)),)
+    good = web.put("/public/a", b"good")
+    web.put("/elsewhere", b"secret")
+    web.put("/public/not-this", b"secret")
+    assert get(web.put("/public/b", status(302, Location=good)), tmp_path / "b", *HERE, sources=rules) == 4
+    web.put("/public/c", status(307, Location="/public/../elsewhere"))
+    for at, (first, asked_before) in enumerate(
+        [
+            (web.put("/public/d", status(302, Location="/elsewhere")), 1),
+            (web.put("/public/e", status(301, Location="/public/c")), 2),  # the second of two
+            (web.put("/public/f", status(308, Location="/public/%6eot-this")), 1),
+            (web.url("/elsewhere"), 0),
+        ]
+    ):
+        before = sum(web.asked.values())
+        with pytest.raises(FetchRefused, match="the site's rule 'only public'") as raised:
+            get(first, tmp_path / f"refused-{at}", *HERE, sources=rules)
+        assert raised.value.forbidden
+        assert "not-this" not in str(raised.value), "what stands in a rule is not told"
+        assert sum(web.asked.values()) - before == asked_before
+    assert "/elsewhere" not in web.asked
+    assert "/public/not-this" not in web.asked
+
+
+def test_a_session_brings_its_rules_to_where_its_things_are_fetched(workshop: Workshop, web: WebServer) -> None:
+    from ebhpc.plugins import SessionFailed
+
+    platform = workshop.platform(private_networks=["127.0.0.0/8"])
+    web.put("/other.ipynb", b"{}")
+    first = web.put("/public/a.ipynb", status(302, Location="/other.ipynb"))
+    session = workshop.session(platform, notebook_at(first), duration=HOUR)
+    sources = Sources(notebooks=(SourceRule(rule="only public", allow=(web.url("/public/"),)),))
+    with pytest.raises(SessionFailed) as raised:
+        platform.ebhpc_prepare(session=replace(session, sources=sources))
+    (told,) = raised.value.messages
+    assert told.kind == MessageKind.POLICY_REFUSED
+    assert "only public" in str(told)
+    assert "/other.ipynb" not in web.asked
+
+
+PATTERNS = (
+    "*", "example.org", "*.example.org", "https://example.org/public/", "https://example.org/public", "http://example.org:8080/",
+    "ftp://example.org/", "https://*.example.org/a/../b", "https://EXAMPLE.ORG./x", "https://*/x", "s3://bucket/x",
+)  # fmt: skip
+URLS = (
+    "https://example.org/public/x", "https://example.org/public", "https://example.org/publicity",
+    "HTTPS://EXAMPLE.ORG:443/public//x", "https://example.org/public/%2e%2e/secret", "https://user:pw@example.org/public/x",
+    "https://a.example.org/b/c", "http://example.org:8080/x", "http://example.org:80/x", "ftp://example.org/x",
+    "https://example.org.evil.net/public/", "https://evil.net\\@example.org/public/", "//example.org/public",
+    "not a url", "", "https://[::1]/x", "https://[bad/x", "s3://bucket/x/y", "https://example.org./x",
+    "https://example.org/x?y=/public/", "https://example.org:99999/public/x",
+)  # fmt: skip
+
+
+def test_on_nodes_without_ebhpc_urls_are_compared_in_the_same_way() -> None:
+    compared = Counter(
+        (here := url_allowed(url, allow, deny), here == runner.url_allowed(url, allow, deny))
+        for url in URLS
+        for pattern in PATTERNS
+        for allow, deny in (((pattern,), ()), (None, (pattern,)), (("*",), (pattern,)))
+    )
+    assert compared.keys() == {(True, True), (False, True)}, "the two differ"
 
 
 class Names:

@@ -33,12 +33,12 @@ def test_settings_are_read_from_yaml_data() -> None:
         "grace": "5s",
         "runtime": {
             "kind": "oci",
-            "oci_command": ["srun", "--container={bundle}"],
+            "oci_command": ["srun", "--container={bundle}", "{command}"],
             "device_options": {"gpu": ["--nv"]},
         },
     }
     made = read_settings(batch.JobSettings, block)
     assert made.grace == 5.0
     assert made.margin == 35.0
-    assert made.runtime.oci_command == ("srun", "--container={bundle}")
+    assert made.runtime.oci_command == ("srun", "--container={bundle}", "{command}")
     assert batch.ContainerRuntime().oci_command[0] == "runc"

@@ -14,10 +14,11 @@ import time
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from ebhpc import batch
 from ebhpc.batch.script import carried_script, runner_text
-from ebhpc.model import JupyterNotebook, Metadata, Session, SimpleData, SimpleStorage, SimpleVolume
+from ebhpc.model import JupyterNotebook, Metadata, Session, SimpleData, SimpleStorage, SimpleVolume, SourceRule, Sources
 from ebhpc.plugins import SessionFailed
 from ebhpc.staging.fetching import FetchFailed
 from tests.batch.conftest import Site, run_script, said
@@ -106,6 +107,28 @@ def test_data_that_the_job_cannot_fetch_ends_it_with_a_reason(site: Site, web: W
         seen = site.run(session, settings, command=SHOW)
         assert (seen.state, seen.messages[0].kind) == ("FAILED", kind), said(seen)
         assert why in said(seen)
+
+
+@pytest.mark.parametrize("staging", ["broker", "job"])
+def test_a_redirect_that_a_rule_of_the_site_does_not_allow_is_not_followed(
+    site: Site, web: WebServer, staging: str
+) -> None:
+    web.put("/elsewhere", b"secret")
+    url = web.put("/public/a", status(302, Location="/elsewhere"))
+    sources = Sources(data=(SourceRule(rule="only public", allow=(web.url("/public/"),)),))
+    session = replace(data_session(site, url), sources=sources)
+    settings = site.settings(staging=staging)
+    if staging == "broker":
+        with pytest.raises(SessionFailed) as raised:
+            site.run(session, settings, command=SHOW)
+        (told,) = raised.value.messages
+    else:
+        seen = site.run(session, settings, command=SHOW)
+        assert seen.state == "FAILED"
+        told = seen.messages[0]
+    assert told.kind == "urn:policy-refused"
+    assert "the site's rule 'only public' does not allow where it redirects to" in str(told)
+    assert "/elsewhere" not in web.asked
 
 
 def test_a_transfer_that_is_cut_off_is_tried_again(site: Site, web: WebServer) -> None:

@@ -124,6 +124,35 @@ def test_serve_starts_a_part_again_that_was_killed(config, tmp_path):
         process.wait(30)
 
 
+@pytest.mark.parametrize("victim", ["serve", "api"])
+def test_what_was_killed_leaves_none_of_its_processes_behind(config, tmp_path, victim):
+    with (tmp_path / "log").open("wb") as sink:
+        command = [sys.executable, "-m", "ebhpc", "serve", "--config", str(config)]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink)
+    try:
+        wait_for(lambda: is_ready(config))
+        number = process.pid if victim == "serve" else part_of(process, victim)
+        below = psutil.Process(number).children(recursive=True)
+        assert len(below) >= 2
+        os.kill(number, signal.SIGKILL)
+        wait_for(lambda: not any(map(lives, below)), seconds=90)
+        if victim == "serve":  # what ended in order gave its port back, too
+            process.wait()
+            assert not is_ready(config)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether a process has not ended."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def test_db_upgrade_makes_the_database_and_says_so(run):
     before = run("db", "revision")
     assert before.returncode == 1

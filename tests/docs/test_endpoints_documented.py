@@ -51,6 +51,6 @@ def test_every_measure_is_explained(tmp_path: Path) -> None:
         for value in vars(measures).values()
         if isinstance(value, MetricWrapperBase)
     }
-    figures = set(re.findall(r"^# TYPE (ebhpc_\w+) gauge", text.decode(), re.MULTILINE))
+    figures = set(re.findall(r"^# TYPE (ebhpc_\w+) (?:gauge|counter)", text.decode(), re.MULTILINE))
     explained = set(re.findall(r"^\| `(ebhpc_\w+)` \|", OPERATORS, re.MULTILINE))
     assert explained == counted | figures

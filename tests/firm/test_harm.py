@@ -282,3 +282,17 @@ def test_the_harm_of_a_window_on_a_large_machine_takes_moments() -> None:
         plan.harm(window(5 + place, 4, [1, 2, 3, 4]), Holes.of(snapshot))
     assert first < 2.0
     assert (time.process_time() - begun) / 10 < 0.2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_was_learned_of_one_window_changes_nothing_of_what_is_told_of_another(seed: int) -> None:
+    chance = random.Random(seed)
+    waiting = [job(str(number), chance.choice([1, 1, 2, 4]), chance.randint(1, 9)) for number in range(200)]
+    snapshot = state(12, waiting)
+    timeline, holes = Timeline.of(snapshot, delay_queue=True), Holes.of(snapshot)
+    shared = QueuePlan(timeline, NOW)
+    for _ in range(8):
+        one = window(chance.randint(1, 30), chance.randint(1, 6), sorted(chance.sample(range(12), 3)))
+        harm = shared.harm(one, holes)
+        assert harm == QueuePlan(timeline, NOW).harm(one, holes)
+        assert harm.delayed > 0

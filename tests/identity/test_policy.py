@@ -11,13 +11,23 @@ import pytest
 
 from ebhpc.config import SettingsError, SitePolicy, read_settings
 from ebhpc.config.rules import Allowance, ContentRule
-from ebhpc.model import Identity, kinds
+from ebhpc.model import Identity, SourceRule, Sources, kinds
 from ebhpc.model.reading import read_request
 from ebhpc.model.registry import Kinds
 from ebhpc.policy import People, in_group
 from ebhpc.policy.content import refused_content
-from ebhpc.policy.patterns import place_matches, place_of
-from ebhpc.store import ExternalUser, Store, count_phases, get_identity, list_sessions, meet_external, moves_of
+from ebhpc.staging.sources import place_matches, place_of
+from ebhpc.store import (
+    ExternalUser,
+    Store,
+    as_session,
+    count_phases,
+    get_identity,
+    get_session,
+    list_sessions,
+    meet_external,
+    moves_of,
+)
 from tests.api.conftest import NODES, NOW, Make, compute, make_site, notebook, site
 from tests.api.paper_platform import Paper
 
@@ -294,6 +304,27 @@ def judged(rule: dict[str, Any], document: dict[str, Any]) -> list[str]:
 def test_what_a_list_refuses_is_answered_no_with_the_rules_name(make_site: Make) -> None:
     here = make_site(**rules(content=[{"name": "no notebooks", "executables": {"deny": ["jupyter-notebook"]}}]))
     assert "The site's rule 'no notebooks' does not allow executables" in refused(here, notebook())[0]
+
+
+def test_a_session_has_the_rules_on_what_is_fetched_for_it(make_site: Make) -> None:
+    here = make_site(
+        **rules(
+            content=[
+                {"name": "ours", "notebooks": {"allow": ["example.org"]}, "data": {"deny": ["example.org/secret/"]}},
+                {"name": "of bob", "who": {"users": ["bob"]}, "data": {"allow": []}},
+                {"name": "no ports", "ports": {"allow": []}},
+            ]
+        )
+    )
+    answer = here.post("/requests", notebook())
+    assert answer.json["result"] == "YES", answer.json
+    with here.store.read() as tx:
+        record = get_session(tx, answer.json["offers"][0]["meta"]["uuid"])
+    assert record is not None
+    assert as_session(record, Kinds()).sources == Sources(
+        data=(SourceRule(rule="ours", deny=("example.org/secret/",)),),
+        notebooks=(SourceRule(rule="ours", allow=("example.org",)),),
+    )
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -52,6 +53,16 @@ class WebServer:
         self.server.shutdown()
         self.server.server_close()
         self.thread.join()
+
+
+@contextmanager
+def serving(body: bytes) -> Iterator[str]:
+    """Serve one file for a while, and yield its URL."""
+    server = WebServer()
+    try:
+        yield server.put("/file", body)
+    finally:
+        server.close()
 
 
 def file(body: bytes, **headers: str) -> Answer:

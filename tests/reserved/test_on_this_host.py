@@ -19,6 +19,7 @@ from ebhpc.cli.commands import ebhpc
 from ebhpc.local import use as program
 from ebhpc.model import kinds
 from tests.broker import ADMIN, PASSWORD, RunningBroker
+from tests.local.webserver import serving
 from tests.reserved.asking import accepted, in_phase, metric, offers, reserved, session, until, update, use, words
 
 ENDED = in_phase("COMPLETED", "FAILED", "CANCELLED")
@@ -143,13 +144,26 @@ def test_a_script_runs_as_it_would_by_hand(http: httpx.Client, script: str, more
     assert stdout.startswith(out)
 
 
-def test_a_script_by_its_url_must_have_its_digest(http: httpx.Client, tmp_path: Path) -> None:
-    text = b"#!/bin/sh\necho fetched\n"
+def _script(executable: dict[str, Any]) -> dict[str, Any]:
+    return {"executable": executable, "schedule": {"requested": {"duration": "PT1M"}}}
+
+
+def test_a_script_by_its_url_is_fetched_and_must_have_its_digest(http: httpx.Client, tmp_path: Path) -> None:
+    text = b'#!/bin/sh\necho fetched "$@"\n'
     digest = "sha256:" + hashlib.sha256(text).hexdigest()
     wanted = {"kind": kinds.BATCH_SCRIPT, "location": "https://example.org/job.sh"}
     no = http.post("/requests", json={"executable": wanted}).json()
     assert no["result"] == "NO"
     assert "/executable/digest" in str(no["meta"]["messages"])
+    with serving(text) as url:
+        uuid = accepted(http, _script({**wanted, "location": url, "digest": digest, "arguments": ["a b"]}))
+        found = until(http, uuid, ENDED, 120)
+        assert found["phase"] == "COMPLETED", words(found)
+        assert http.get(f"/sessions/{uuid}/output/stdout").text == "fetched a b\n"
+        uuid = accepted(http, _script({**wanted, "location": url, "digest": f"sha256:{'0' * 64}"}))
+        found = until(http, uuid, ENDED, 120)
+        assert found["phase"] == "FAILED"
+        assert any("sha256" in word for word in words(found)), words(found)
     elsewhere = {**wanted, "location": (tmp_path / "job.sh").as_uri(), "digest": digest}
     no = http.post("/requests", json={"executable": elsewhere}).json()
     assert "file roots" in str(no["meta"]["messages"])

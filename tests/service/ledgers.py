@@ -141,7 +141,7 @@ class LedgerBroker(RunningBroker):
         finally:
             store.close()
 
-    def until_over(self, uuids: Iterable[str], seconds: float = 60.0) -> dict[str, Phase]:
+    def until_over(self, uuids: Iterable[str], seconds: float = 120.0) -> dict[str, Phase]:
         """Wait until sessions are in a final phase; return every session's phase."""
         wanted, deadline = set(uuids), time.monotonic() + seconds
         while True:
@@ -151,6 +151,22 @@ class LedgerBroker(RunningBroker):
                 return phases
             assert time.monotonic() < deadline, f"{len(left)} left: {Counter(left.values())}\n{self.logs()}"
             time.sleep(0.2)
+
+    def until_clean(self, seconds: float = 120.0) -> None:
+        """Wait until drivers have cleaned up after the sessions in a final phase: after some, that comes later."""
+        deadline = time.monotonic() + seconds
+        store = Store(self.database)
+        try:
+            over = select(sessions.c.uuid).where(sessions.c.unfinished.is_(True), sessions.c.phase.in_(list(FINAL)))
+            while True:
+                with store.read() as tx:
+                    left = list(tx.execute(over).scalars())
+                if not left:
+                    return
+                assert time.monotonic() < deadline, f"{len(left)} are not cleaned up\n{self.logs()}"
+                time.sleep(0.1)
+        finally:
+            store.close()
 
     def until(self, uuids: Iterable[str], phase: Phase, seconds: float = 60.0) -> None:
         """Wait until all of the sessions are in a phase."""
@@ -171,8 +187,10 @@ def check_verdict(broker: LedgerBroker, accepted: Iterable[str], cores: int) -> 
     """Check what always holds once all is over; return every session's phase.
 
     Nothing lost: each accepted session is there and at its end. Nothing run twice: one job at most for each, and one
-    for each that completed. Nothing sold twice: see `most_booked`. Phases went forward, and nothing stays booked.
+    for each that completed. Nothing sold twice: see `most_booked`. Phases went forward, and nothing stays booked. A
+    driver must be there: what is over may have to be cleaned up after still.
     """
+    broker.until_clean()
     store = Store(broker.database)
     try:
         with store.read() as tx:

@@ -24,13 +24,17 @@ from tests.databases import PostgresqlServer
 from tests.service.ledgers import REQUEST, LedgerBroker, check_verdict
 
 CORES = 8
+DASHBOARD = Path(__file__).parents[2] / "docs" / "operators" / "grafana-dashboard.json"
 
 
 @pytest.fixture
 def watched(tmp_path: Path) -> Iterator[tuple[LedgerBroker, int]]:
     """A broker, and the port of its driver's figures."""
     port = free_port()
-    settings = {"driver": {"interval": "100ms", "lease": "2s", "metrics": f"127.0.0.1:{port}"}}
+    settings = {
+        "driver": {"interval": "100ms", "lease": "2s", "metrics": f"127.0.0.1:{port}"},
+        "offers": {"lifetime": "2s"},
+    }
     broker = LedgerBroker(tmp_path, cores=CORES, memory_gib=CORES, seconds=1, settings=settings)
     try:
         broker.run()
@@ -45,14 +49,27 @@ def figures(url: str) -> dict[str, float]:
     return {name: float(value) for name, value in re.findall(r"^([a-z_]+(?:\{[^}]*\})?) (\S+)$", text, re.MULTILINE)}
 
 
+def declared(url: str) -> set[str]:
+    """The names that a page for Prometheus says something of, with samples or without."""
+    return set(re.findall(r"^# TYPE (\S+)", httpx.get(url, trust_env=False, timeout=10).text, re.MULTILINE))
+
+
 def test_figures_and_health_tell_of_offers_refusals_phases_and_drivers(watched: tuple[LedgerBroker, int]):
     broker, port = watched
     accepted = broker.begin(3)
     too_large = {**REQUEST, "compute": {**REQUEST["compute"], "cores": {"min": 99}}}
     assert broker.ask("POST", "/requests", json=too_large).json()["result"] == "NO"
     broker.until_over(accepted)
-    seen = figures(f"{broker.url}/metrics")
-    assert seen['ebhpc_offers_total{platform="cluster"}'] >= 3
+    offers = broker.ask("POST", "/requests", json=REQUEST).json()["offers"]
+    rejection = {"kind": "uri:enum-value-update", "path": "phase", "value": "REJECTED"}
+    rejected = broker.ask("POST", f"/sessions/{offers[0]['meta']['uuid']}", json=rejection).status_code == 200
+    over = len(offers) - rejected  # on a slow machine that one may have expired, too
+    deadline = time.monotonic() + 60
+    while (seen := figures(f"{broker.url}/metrics"))['ebhpc_offers_expired_total{platform="cluster"}'] < over:
+        assert time.monotonic() < deadline, broker.logs()
+        time.sleep(0.1)
+    assert seen['ebhpc_offers_expired_total{platform="cluster"}'] == over > 0
+    assert seen['ebhpc_offers_total{platform="cluster"}'] == 3 + len(offers)
     assert seen['ebhpc_refusals_total{reason="resource-limit"}'] == 1
     assert seen['ebhpc_planning_seconds_count{platform="cluster"}'] >= 3
     assert seen['ebhpc_phase_seconds{phase="RUNNING",platform="cluster",quantile="0.5"}'] == pytest.approx(1.2, abs=1.2)
@@ -62,6 +79,10 @@ def test_figures_and_health_tell_of_offers_refusals_phases_and_drivers(watched: 
     assert own["ebhpc_driver_turns_total"] > 1
     assert own['ebhpc_snapshot_seconds{platform="cluster"}'] < 1
     assert own["process_cpu_seconds_total"] > 0
+    # All that the dashboard asks for is there, but for what begins with a user's first decision, a platform's failure
+    there = {name.partition("{")[0] for name in seen | own} | declared(f"{broker.url}/metrics")
+    asked_for = set(re.findall(r"\b(?:ebhpc|process)_[a-z_]+", DASHBOARD.read_text(encoding="utf-8")))
+    assert asked_for - there <= {"ebhpc_decisions_total", "ebhpc_platform_failures_total"}
     assert broker.ask("GET", "/health/ready").json()["checks"]["drivers"] == "1 of 1 alive"
     # A driver that is gone makes the broker no less ready to answer, and is told
     broker.kill("driver-1")

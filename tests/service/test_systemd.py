@@ -63,6 +63,42 @@ def test_a_notebook_runs_within_the_drivers_confines_and_the_journal_knows_its_s
     assert {one["PRIORITY"] for one in told} <= {"3", "4", "6", "7"}
 
 
+_BESIDE = """
+import os, subprocess, sys
+from pathlib import Path
+from ebhpc.local import cgroups
+own = Path("/sys/fs/cgroup") / Path("/proc/self/cgroup").read_text().split("0::")[1].strip().lstrip("/")
+home = cgroups.home_beside(own)
+group = cgroups.Group("beside", {"": home / "beside"})
+(home / "beside").mkdir()
+child = subprocess.Popen(["sleep", "60"], preexec_fn=group.enter)
+assert group.processes() == {child.pid}
+child.kill()
+child.wait()
+assert group.remove()
+print(own.relative_to(home), home.name)
+"""
+
+
+def test_the_local_platforms_groups_have_a_place_in_the_drivers_unit_beside_its_own(service: Installed):
+    boot = service.machine
+    pid = boot.property(DRIVER, "MainPID")
+    group = boot.run(["cat", f"/proc/{pid}/cgroup"]).stdout.split("0::")[1].strip()
+    assert group.endswith(f"/{DRIVER}/driver"), group
+    # The same, for a process of a unit like the driver's, as its user, which cannot become another
+    confines = [
+        "Delegate=yes",
+        "DelegateSubgroup=driver",
+        "User=ebhpc",
+        "NoNewPrivileges=yes",
+        "CapabilityBoundingSet=",
+    ]
+    asked = [word for one in confines for word in ("--property", one)]
+    run = ["systemd-run", "--quiet", "--wait", "--pipe", "--unit=beside.service", *asked]
+    said = boot.run([*run, "/opt/ebhpc/bin/python", "-c", _BESIDE], check=False)
+    assert (said.returncode, said.stdout.split()) == (0, ["driver", "beside.service"]), said.stderr
+
+
 def test_no_client_is_turned_away_while_the_api_restarts(service: Installed):
     boot = service.machine
     before = boot.property(API, "MainPID")

@@ -17,8 +17,10 @@ from ebhpc.store import (
     cancel,
     changes_since,
     claim,
+    delete_old_offers,
     ensure_platforms,
     expire_offers,
+    expired_counts,
     get_offerset,
     live_bookings,
     moves_of,
@@ -130,6 +132,24 @@ def test_expiry_frees_the_booking_and_tells_those_who_follow_the_changes(store):
     assert [booking.session for booking in before.present] == [one.uuid]
     assert after.gone == (before.present[0].id,)
     assert after.present == ()
+
+
+def test_each_expired_offer_is_counted_once_whoever_expires_it_and_after_it_is_forgotten(store):
+    soon, later = int(NOW) + 10, int(NOW) + 20
+    first, second, third, taken = offer(expires=soon), offer(expires=soon), offer(expires=soon), offer(expires=later)
+    owner = somebody(store)
+    for one in (first, second, third, taken):
+        book(store, owner, one)
+    accept(store, first.uuid, now=NOW + 10)  # expires all three
+    expire_offers(store, "tin", now=NOW + 10)
+    accept(store, taken.uuid, now=NOW + 11)
+    expire_offers(store, "tin", now=NOW + 30)
+    book(store, owner, offer(), now=NOW + 30)
+    with store.read() as tx:
+        assert expired_counts(tx) == {"tin": 3, "zinc": 0}
+    assert delete_old_offers(store, before=NOW + 1000)
+    with store.read() as tx:
+        assert expired_counts(tx) == {"tin": 3, "zinc": 0}
 
 
 def test_a_later_booking_sees_due_offers_expired_in_its_own_transaction(store):

@@ -10,9 +10,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 ZONE = "Europe/Paris"
+PATIENCE = 90
+"""Seconds for which something may not have come yet on a machine with much else to do."""
 
 
 def chromium() -> str | None:
@@ -47,7 +50,7 @@ class User:
         self.faults: list[str] = []
         self.blocked: list[str] = []
         self.context: BrowserContext = running.new_context(**options)
-        self.context.set_default_timeout(20_000)
+        self.context.set_default_timeout(PATIENCE * 1000)
         self.page = self.open()
 
     def open(self) -> Page:
@@ -88,12 +91,28 @@ class User:
             page.fill(f"#f-{name}", value)
         return page
 
+    def told(self) -> str:
+        """Return where this user is, and what stands there."""
+        return f"--- {self.page.url}\n{self.page.inner_text('body', timeout=5000)}"
+
+    def cancel(self) -> None:
+        """End the session that is shown: the second click counts only soon after the first."""
+        page = self.page
+        ended = page.locator("#phases li", has_text="Cancelled")
+        for _ in range(PATIENCE):
+            with contextlib.suppress(PlaywrightTimeout):
+                page.click("#cancel", timeout=1000)
+            with contextlib.suppress(PlaywrightTimeout):
+                ended.wait_for(timeout=1000)
+                return
+        raise AssertionError(f"not cancelled:\n{page.inner_text('main')}")
+
     def close(self) -> None:
         """Close the browser's windows."""
         self.context.close()
 
 
-def until(page: Page, expression: str, seconds: float = 20.0) -> None:
+def until(page: Page, expression: str, seconds: float = PATIENCE) -> None:
     """Wait until a JavaScript expression holds on a page.
 
     Playwright's own way of waiting uses ``eval`` inside the page, which the page's policy forbids.
@@ -103,3 +122,9 @@ def until(page: Page, expression: str, seconds: float = 20.0) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {seconds} s: {expression}\n{page.inner_text('main')}")
         time.sleep(0.05)
+
+
+def ended_well(page: Page) -> None:
+    """Wait until the session that is shown has ended; it must have ended well."""
+    until(page, "document.querySelector('#phases li.good, #phases li.bad') !== null")
+    assert page.locator("#phases li.good").count() == 1, page.inner_text("main")

@@ -12,6 +12,7 @@ import pytest
 
 from ebhpc.store import Store
 from tests.broker import PASSWORD, QUICK, RunningBroker, local_platform
+from tests.lab import containers
 from tests.labs import require
 from tests.local.webserver import WebServer
 from tests.ui.browsing import User, browser, chromium
@@ -75,6 +76,22 @@ class Site(RunningBroker):
             tx.exec_driver_sql("UPDATE sessions SET expires = ? WHERE phase = 'OFFERED'", (then,))
         store.close()
 
+    def accepted(self, name: str, document: dict[str, Any]) -> str:
+        """Have a user ask for something and take the first offer; return the session's UUID."""
+        with self.as_user(name) as api:
+            offers = api.post("/requests", json=document).json()
+            assert offers.get("offers"), offers
+            uuid = str(offers["offers"][0]["meta"]["uuid"])
+            self.move(api, uuid, "ACCEPTED")
+        return uuid
+
+    @staticmethod
+    def move(api: httpx.Client, uuid: str, phase: str) -> None:
+        """Accept or cancel a session."""
+        update = {"kind": "uri:enum-value-update", "path": "phase", "value": phase}
+        answer = api.post(f"/sessions/{uuid}", json=update)
+        assert answer.status_code == 200, answer.text
+
     def as_user(self, name: str) -> httpx.Client:
         """A client of the API."""
         return httpx.Client(
@@ -82,21 +99,27 @@ class Site(RunningBroker):
             auth=(name, PASSWORD),
             headers={"Accept": "application/json"},
             trust_env=False,
-            timeout=30,
+            timeout=120,
         )
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A broker for this machine: API and driver under ``ebhpc serve``."""
-    made = Site(
-        tmp_path_factory.mktemp("site"), {**QUICK, "offers": {"lifetime": "10m"}, "platforms": [local_platform()]}
-    )
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A broker for this machine: API and driver under ``ebhpc serve``; with containers where the lab has some.
+
+    Who books more than three hours of all of it needs an operator's word.
+    """
+    runtime = {} if containers.missing() else {"runtime": request.getfixturevalue("podman").runtime}
+    platform = {
+        **local_platform(scripts={"allowed": True}, **runtime),
+        "firm": {"approval_above": 3, "approval_within": "1d"},
+    }
+    made = Site(tmp_path_factory.mktemp("site"), {**QUICK, "offers": {"lifetime": "10m"}, "platforms": [platform]})
     try:
         made.make_ready()
         made.make_people()
         made.start("serve")
-        made.wait_ready()
+        made.wait_ready(120)
         yield made
     finally:
         made.stop()
@@ -123,6 +146,8 @@ def user(chrome: Any, site: Site) -> Iterator[Callable[..., User]]:
         return one
 
     yield make
+    for one in made:
+        print(one.told())  # pytest shows it where the test has failed
     faults = [fault for one in made for fault in one.faults]
     for one in made:
         one.close()

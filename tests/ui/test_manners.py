@@ -7,7 +7,7 @@ from axe_playwright_python.sync_playwright import Axe
 
 from tests.ui.browsing import until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 
@@ -59,7 +59,7 @@ def test_axe_core_finds_nothing_on_any_page(user, ended, scheme):
     admin = user("admin", color_scheme=scheme, bypass_csp=True)
     for path, there in pages(ended).items():
         page = admin.go(path)
-        page.wait_for_selector(there, timeout=60_000)
+        page.wait_for_selector(there)
         if path == "/ui/":
             page.fill("#f-cores", "99")
             page.wait_for_selector("[aria-invalid=true]")
@@ -72,7 +72,7 @@ def test_nothing_is_wider_than_a_phone(user, ended):
     admin = user("admin", viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
     for path, there in pages(ended).items():
         page = admin.go(path)
-        page.wait_for_selector(there, timeout=60_000)
+        page.wait_for_selector(there)
         wide = page.evaluate("document.documentElement.scrollWidth")
         assert wide <= 360, f"{path} is {wide} wide"
 

@@ -11,7 +11,7 @@ from tests.labs import require
 from tests.ui.browsing import User
 from tests.ui.conftest import Site
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow]
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def federated(tmp_path_factory):
         try:
             made.make_ready()
             made.start("serve")
-            made.wait_ready()
+            made.wait_ready(120)
             yield made
         finally:
             made.stop()

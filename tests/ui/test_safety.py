@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.broker import PASSWORD
-from tests.ui.browsing import until
+from tests.ui.browsing import ended_well, until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 NAMES = [
     "<script>top.pwned=1</script>",
@@ -77,7 +77,7 @@ def test_what_a_job_wrote_is_shown_in_a_sandbox_or_as_text_and_else_saved(user, 
         assert api.post(f"/sessions/{uuid}", json=update).status_code == 200
     bob = user("bob", f"/ui/sessions/{uuid}")
     page = bob.page
-    page.wait_for_selector("#phases li.good", timeout=60_000)
+    ended_well(page)
     page.wait_for_selector(".files li:has-text('onerror')")
     page.locator(".files li", has_text="evil.html").get_by_role("button", name="Show").click()
     assert page.frame_locator("#shown iframe").locator("#shown").inner_text() == "seen"

@@ -4,9 +4,9 @@ Delay is told by planning the queue twice, with the window and without, by the p
 is what the snapshot has in ``planned``. With it, the jobs that it would be in the way of are planned anew, in their
 order. If no more than MOST_ANEW jobs stand from the first of them on, all of these are planned anew, as the
 scheduler itself would. If there are more, the others keep their places, and those in the way go to the earliest place
-that is left: planning thousands of jobs anew costs seconds, and what comes out is as much chance as harm, because a
-list of jobs that is packed a little differently packs differently to its end (R. Graham, "Bounds on Multiprocessing
-Timing Anomalies", SIAM J. Appl. Math. 17(2), 1969).
+that is left from their planned start on: planning thousands of jobs anew costs seconds, and what comes out is as much
+chance as harm, because a list of jobs that is packed a little differently packs differently to its end (R. Graham,
+"Bounds on Multiprocessing Timing Anomalies", SIAM J. Appl. Math. 17(2), 1969).
 
 Where windows may not delay anybody (``delay_queue`` is off) they lie beside all planned jobs, each of which then
 still has its earliest place: nothing is planned twice, the delay is 0.
@@ -25,10 +25,10 @@ from ebhpc.model.sessions import Window
 from ebhpc.planning.firm.promised import share_of_node
 from ebhpc.planning.firm.rules import HOUR
 from ebhpc.planning.inventory import Inventory
-from ebhpc.planning.planned import _Planner as Planner
+from ebhpc.planning.planned import Planner
 from ebhpc.planning.profile import FOREVER, Integers
-from ebhpc.planning.snapshot import PlannedJob, Scheduler, Snapshot
-from ebhpc.planning.table import Table
+from ebhpc.planning.snapshot import PlannedJob, Scheduler, Snapshot, WaitingJob
+from ebhpc.planning.table import Kind, Table
 from ebhpc.planning.timeline import Timeline
 
 MOST_ANEW = 64
@@ -140,6 +140,7 @@ class QueuePlan:
         self._row_place: Integers = np.array([place for those in places for place in those], dtype=np.int64)
         self._starts: Integers = np.array([job.start for job in self._planned], dtype=np.int64)
         self._ends: Integers = np.array([min(job.end, FOREVER) for job in self._planned], dtype=np.int64)
+        self._bounds: dict[tuple[bytes, bytes, int], Integers] = {}
 
     def table_with(self, window: Window) -> tuple[Table, list[tuple[PlannedJob, int | None]]]:
         """Return the plan with a window in it, and each job that was planned anew with its new start (None: none)."""
@@ -147,7 +148,7 @@ class QueuePlan:
         places = [known.index[share.node] for share in window.allocations]
         start, end = window.start, window.end + self._gap
         in_the_way = self._in_the_way(places, start, end)
-        table = self._planner.table = _copied(self._table)
+        table = _copied(self._table)
         for share, place in zip(window.allocations, places, strict=True):
             wanted = np.array(known.amounts(share), dtype=np.int64)[:, np.newaxis]
             table.take([place], wanted, known.licence_amounts({}), start, end)
@@ -159,11 +160,12 @@ class QueuePlan:
         if not displaced:
             return table, []
         anew: Sequence[int] = displaced
-        if len(self._planned) - displaced[0] <= MOST_ANEW:
+        whole = len(self._planned) - displaced[0] <= MOST_ANEW
+        if whole:
             anew = range(displaced[0], len(self._planned))
         for job in anew:
             self._put(table, job, back=True)
-        return table, self._planned_anew(anew)
+        return table, self._planned_anew(table, anew, as_scheduler=whole)
 
     def harm(self, window: Window, holes: Holes) -> Harm:
         """Return what a window does to the others."""
@@ -212,28 +214,49 @@ class QueuePlan:
             wanted, licences = -wanted, tuple(-count for count in licences)
         table.take(self._places[job], wanted, licences, int(self._starts[job]), int(self._ends[job]))
 
-    def _planned_anew(self, jobs: Sequence[int]) -> list[tuple[PlannedJob, int | None]]:
+    def _planned_anew(
+        self, table: Table, jobs: Sequence[int], *, as_scheduler: bool
+    ) -> list[tuple[PlannedJob, int | None]]:
         planner = self._planner
-        planner.kinds.clear()
-        planner.alike.clear()
-        planner.heads = {
-            waiting.partitions[0] if waiting.partitions else None
-            for one in self._planned[: jobs[0]]
-            if one.start > self._now and (waiting := self._waiting.get(one.id)) is not None
-        }
-        planner.frontier = {}
+        before = [one for one in self._planned[: jobs[0]] if one.start > self._now]
+        waits = [self._waiting[one.id] for one in before if one.id in self._waiting]
+        planner.begin_on(table, {one.partitions[0] if one.partitions else None for one in waits})
+        informed: set[Kind] = set()
+        left = np.zeros(len(self._known.nodes), dtype=bool)
+        left[[place for job in jobs for place in self._places[job]]] = True
         found: list[tuple[PlannedJob, int | None]] = []
         for job in jobs:
-            before = self._planned[job]
-            waiting = self._waiting.get(before.id)
+            one = self._planned[job]
+            waiting = self._waiting.get(one.id)
             if waiting is None:
                 continue
             begin = max(waiting.begin or self._now, self._now)
-            if waiting.at_once is not None:
-                begin = max(begin, before.start)  # its other tasks are where they were
-            planned = planner._planned(waiting, begin)
-            found.append((before, None if planned is None else planned.start))
+            if waiting.at_once is not None or not as_scheduler:
+                # Its other tasks are where they were; or all others are, and before its start there was no room for it
+                begin = max(begin, one.start)
+            if not as_scheduler:
+                self._inform(waiting, left, informed)
+            planned = planner.place(waiting, begin)
+            found.append((one, None if planned is None else planned.start))
         return found
+
+    def _inform(self, job: WaitingJob, left: NDArray[np.bool_], informed: set[Kind]) -> None:
+        """Tell a job's kinds where there is no room for them: as in the whole plan, but on nodes that jobs have left.
+
+        What the whole plan leaves is looked at once for all windows. ``informed`` are those that know already.
+        """
+        for name, lasting in self._planner.pools(job):
+            kind = self._planner.kind(job, name, lasting)
+            if kind is None or kind in informed:
+                continue
+            informed.add(kind)
+            key = (kind.places.tobytes(), kind.wanted.tobytes(), lasting)
+            bounds = self._bounds.get(key)
+            if bounds is None:
+                bounds, _ = self._table.earliest(kind.places, kind.wanted, lasting, self._now)
+                self._bounds[key] = bounds
+            stayed = ~left[kind.places]
+            kind.bounds = np.where(stayed, np.maximum(kind.bounds, bounds), kind.bounds)
 
 
 def planned_on(timeline: Timeline) -> Timeline:

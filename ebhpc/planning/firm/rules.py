@@ -7,13 +7,14 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
-from msgspec.structs import fields
 
 from ebhpc.config.firm_time import FirmRules, FirmTime, GroupRules
 from ebhpc.model.sessions import Window
 from ebhpc.planning.timeline import Timeline
 
 HOUR = 3600
+
+_RULES = FirmRules.__struct_fields__
 
 
 class Span(Struct, frozen=True, kw_only=True, gc=False):
@@ -49,11 +50,10 @@ class Site(Struct, frozen=True, kw_only=True):
 
 def merged(platform: FirmTime, group: GroupRules | None) -> FirmRules:
     """Return the platform's rules with those of a group in their place, where it has any."""
-    names = [field.name for field in fields(FirmRules)]
-    of_group = {name: getattr(group, name) for name in names} if group is not None else {}
-    return FirmRules(
-        **{name: getattr(platform, name) if of_group.get(name) is None else of_group[name] for name in names}
-    )
+    if group is None:
+        return FirmRules(**{name: getattr(platform, name) for name in _RULES})
+    ours = {name: getattr(group, name) for name in _RULES}
+    return FirmRules(**{name: getattr(platform, name) if one is None else one for name, one in ours.items()})
 
 
 def group_of(platform: FirmTime, matching: Sequence[bool]) -> GroupRules | None:

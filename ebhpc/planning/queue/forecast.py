@@ -8,7 +8,6 @@ priority). A worker places the new job into each sample, and corrects the waits 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -297,8 +296,3 @@ def _priorities(queue: PlatformQueue, snapshot: Snapshot) -> dict[str, int]:
             newest[job.user] = max(newest.get(job.user, (0, 0)), (job.submitted, job.priority))
     chosen = sorted(newest.items(), key=lambda item: item[1], reverse=True)[:_MOST_USERS]
     return {user: priority for user, (_, priority) in chosen}
-
-
-def session_starts(forecast: Forecast) -> Mapping[str, Expected]:
-    """Return when the broker's own waiting jobs are expected to start, by session."""
-    return forecast.sessions

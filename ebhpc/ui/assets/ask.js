@@ -18,6 +18,7 @@ let chosen = null;
 let pending = null;
 let timer = null;
 let typed = 0;
+let judged = false;
 const touched = new Set();
 
 const calendar = new Calendar(byId("picture"), { height: 360 });
@@ -117,8 +118,17 @@ function layAll() {
 
 function changed() {
   typed = performance.now();
+  judged = false;
   clearTimeout(timer);
   timer = setTimeout(preview, TYPING);
+}
+
+// No answer to what was typed before may stand over the answer to what was asked for.
+function noPreview() {
+  clearTimeout(timer);
+  pending?.abort();
+  pending = null;
+  judged = true;
 }
 
 async function preview() {
@@ -244,6 +254,7 @@ byId("ask").addEventListener("submit", async (event) => {
   event.preventDefault();
   const button = byId("submit");
   button.disabled = true;
+  noPreview();
   verdict("", "Asking for offers…");
   try {
     const answer = await send("/data/requests", build(form));
@@ -270,7 +281,7 @@ function reveal() {
 }
 
 async function begin() {
-  setTimeout(reveal, 1500);
+  setTimeout(reveal, 5000);
   const like = new URLSearchParams(location.search).get("like");
   layAll();
   if (like && /^[0-9a-f-]{36}$/.test(like)) {
@@ -300,7 +311,7 @@ async function begin() {
     if (!calendar.platform) {
       const first = platforms.find((one) => one.available) ?? platforms[0];
       if (first) showPlatform(first.name);
-      preview();
+      if (!judged) preview();
     }
   }, () => 30);
 }

@@ -23,6 +23,11 @@ export class Refused extends Error {
 let silent = false;
 let waiting = 0;
 
+function works(more) {
+  waiting += more;
+  document.body.setAttribute("aria-busy", String(waiting > 0));
+}
+
 // Say in the line below the bar what is the matter; nothing: all is well again.
 export function tell(text, ...more) {
   fill(byId("news"), text ? [text, ...more] : []);
@@ -34,7 +39,9 @@ export async function ask(path, { method = "GET", body, type = "application/json
   if (method !== "GET") headers["X-CSRF-Token"] = token ?? "";
   if (known) headers["If-None-Match"] = known;
   const limit = AbortSignal.timeout(PATIENCE);
-  const slow = method === "GET" ? null : setTimeout(() => { waiting += 1; document.body.setAttribute("aria-busy", "true"); }, SLOW);
+  let counted = 0;
+  // A look again at what is shown already is nothing that somebody waits for
+  const slow = known ? null : setTimeout(() => { counted = 1; works(1); }, SLOW);
   let answer;
   try {
     answer = await fetch(root + path, {
@@ -47,8 +54,8 @@ export async function ask(path, { method = "GET", body, type = "application/json
     tell("The broker does not answer. This page goes on trying; what you booked goes on without it.");
     throw new Refused(0, [], "The broker does not answer.");
   } finally {
-    if (slow !== null) clearTimeout(slow);
-    document.body.removeAttribute("aria-busy");
+    clearTimeout(slow);
+    works(-counted);
   }
   if (silent && answer.status < 500) {
     silent = false;

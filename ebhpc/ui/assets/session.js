@@ -10,6 +10,7 @@ const WAY = ["ACCEPTED", "WAITING", "PREPARING", "AVAILABLE", "RUNNING", "RELEAS
 const LIVE = WAY.slice(0, -1);
 const PICTURES = ["image/png", "image/jpeg", "image/gif", "image/webp"];
 const MOST_TEXT = 400000;
+const SURE = 8; // seconds that one has for the second click
 
 let session = null;
 let calendar = null;
@@ -60,7 +61,7 @@ function show() {
   fill(byId("lead"), lead());
   fill(byId("phases"), phases());
   fill(byId("actions"),
-    session.options.includes("CANCELLED") ? h("button", { type: "button", class: "danger", id: "cancel", onclick: cancel }, session.kind?.includes("reserved-time") ? "Give it back" : "Cancel") : null,
+    session.options.includes("CANCELLED") ? h("button", { type: "button", class: "danger", id: "cancel", disabled: ending, onclick: cancel }, cancelText()) : null,
     h("a", { class: "button", id: "again", href: `${ROOT}/?like=${uuid}` }, "Ask again like this"));
   const rows = [["What", `${kindText(session.kind)}${session.what ? `: ${session.what}` : ""}`], ["On", `${session.platform}${session.node ? `, ${session.node}` : ""}`],
     ["With", sharesText(session.shares)], ["For at most", durationText(session.duration)],
@@ -101,15 +102,24 @@ function picture() {
   else calendar.over([]);
 }
 
+// The button may be laid anew between two clicks: whether one is sure is not kept in it.
+let sureUntil = 0;
+let ending = false;
+const cancelText = () => (now() < sureUntil ? "Really? Click again" : session.kind?.includes("reserved-time") ? "Give it back" : "Cancel");
+
+function tellCancel() {
+  if (byId("cancel")) { byId("cancel").textContent = cancelText(); byId("cancel").disabled = ending; }
+}
+
 async function cancel() {
-  const button = byId("cancel");
-  if (button.dataset.sure !== "yes") {
-    button.dataset.sure = "yes";
-    button.textContent = "Really? Click again";
-    setTimeout(() => { if (button.isConnected) { button.dataset.sure = ""; button.textContent = "Cancel"; } }, 4000);
+  if (now() >= sureUntil) {
+    sureUntil = now() + SURE;
+    tellCancel();
+    setTimeout(tellCancel, SURE * 1000 + 50);
     return;
   }
-  button.disabled = true;
+  ending = true;
+  tellCancel();
   try {
     session = await move(uuid, "CANCELLED");
     show();
@@ -117,6 +127,8 @@ async function cancel() {
     if (!(error instanceof Refused)) throw error;
     fill(byId("lead"), h("span", { class: "alert", role: "alert" }, error.message));
   }
+  ending = false;
+  tellCancel();
   watched.look();
 }
 
