@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Sequence
+from types import MappingProxyType
 
 from msgspec import Struct
 
@@ -36,6 +37,11 @@ class _Queue(Struct, frozen=True):
 
 class Commands(Slurm):
     """The commands. ``within``: seconds that each may take."""
+
+    # squeue asks for partitions, whatever is wanted; what shows nodes does too. show config pings each controller
+    requests = MappingProxyType(
+        {"jobs": 2, "nodes": 2, "partitions": 1, "reservations": 1, "licences": 1, "configuration": 2}
+    )
 
     def __init__(self, programs: Programs, becoming: Becoming, *, within: float) -> None:
         self._programs = programs
@@ -183,7 +189,8 @@ def reservation(wish: records.Reserve) -> list[str]:
         f"reservationname={wish.name}",
         f"starttime=uts{wish.start}",
         f"endtime=uts{wish.end}",
-        f"accounts={','.join(wish.accounts)}" if wish.accounts else f"users={','.join((wish.user, *wish.others))}",
+        *([f"users={','.join(wish.users)}"] if wish.users else []),
+        *([f"accounts={','.join(wish.accounts)}"] if wish.accounts else []),
         f"nodes={joined(wish.nodes)}",
     ]
     if wish.partition:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ebhpc.batch import Native, observation, read_report, session_directory
 from ebhpc.model import Message, MessageKind, Observation, Session, message
 from ebhpc_slurm import records
+from ebhpc_slurm.looking import AS_LAST_TOLD, Cluster
 from ebhpc_slurm.notation import hosts
 from ebhpc_slurm.settings import SlurmSettings
 from ebhpc_slurm.snapshot import native_name, session_of
@@ -81,22 +81,23 @@ def names_of(sessions: Iterable[Session], prefix: str) -> list[str]:
 
 
 class Follower:
-    """Follows our jobs by one question for all of them, no more often than the settings' ``look``."""
+    """Follows our jobs by one question for all of them, at the looks that it shares with the snapshots."""
 
-    def __init__(self, settings: SlurmSettings, slurm: Slurm, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, settings: SlurmSettings, slurm: Slurm, cluster: Cluster) -> None:
         self._settings = settings
         self._slurm = slurm
-        self._monotonic = monotonic
+        self._cluster = cluster
         self._lock = threading.Lock()
-        self._looked: float | None = None
         self._changes = itertools.count(1)
         self._changed = 0
         self._seen = 0
+        self._told = 0
         self._fresh = False
         self._jobs: list[records.Job] = []
         self._ended: dict[str, records.Job] = {}
         self._unknown: frozenset[str] = frozenset()
         self._asked: frozenset[str] = frozenset()
+        self._asked_before: frozenset[str] = frozenset()
 
     def expect(self, session: Session) -> None:
         """Look anew at the next call: something was done to a session's job."""
@@ -104,17 +105,34 @@ class Follower:
         self._changed = next(self._changes)
         self._ended.pop(session.uuid, None)
 
-    def observe(self, sessions: Sequence[Session], users: Mapping[str, str]) -> Iterator[Observation]:
-        """Yield what became of the sessions; those are left out of which nothing can be said now.
+    def look(self, asked: Sequence[str], *, reservations: bool = False) -> Sequence[records.Job]:
+        """Look where a look is due; return the jobs as of the last one: ours, and those in our reservations.
+
+        ``asked`` are the sessions that somebody wants to know of; ``reservations``: these too are looked at.
 
         Raises:
             SlurmFault: there was no answer.
         """
         with self._lock:
-            prefix = self._settings.prefix
-            self._look(f"{prefix}-", [session.uuid for session in sessions])
+            prefix = f"{self._settings.prefix}-"
+            changed = self._changed
+            told, jobs = self._cluster.follow(prefix, anew=changed != self._seen, reservations=reservations)
+            self._seen = changed
+            if told != self._told:
+                self._jobs = list(self._slurm.jobs(prefix, AS_LAST_TOLD) if jobs is None else jobs)
+                self._told = told
+                self._unknown = frozenset()
+                # One that a snapshot asked for is older than this question, but not than the one before
+                self._asked = self._asked_before if jobs is None else frozenset(asked)
+                self._fresh = True
+            self._asked_before = frozenset(asked)
+            return self._jobs
+
+    def observe(self, sessions: Sequence[Session], users: Mapping[str, str]) -> Iterator[Observation]:
+        """Yield what became of the sessions as of the last look; those are left out of which nothing can be said."""
+        with self._lock:
             natives = {session.uuid: session.native for session in sessions}
-            found = by_session(self._jobs, users, prefix, natives)
+            found = by_session(self._jobs, users, self._settings.prefix, natives)
             self._account_for([session for session in sessions if session.uuid not in found], users, natives)
             found = {**self._ended, **found}
             # Of one that nobody asked about at that look, it says nothing that its job was not there
@@ -126,28 +144,6 @@ class Follower:
                 continue
             directory = session_directory(self._settings.jobs.root, session.uuid)
             yield observation(session, said, read_report(directory), self._settings.jobs)
-
-    def jobs(self, asked: Sequence[str]) -> Sequence[records.Job]:
-        """Return the jobs as of the last look, or of a new one: ours, and those in our reservations.
-
-        ``asked`` are the sessions that somebody wants to know of.
-
-        Raises:
-            SlurmFault: there was no answer.
-        """
-        with self._lock:
-            self._look(f"{self._settings.prefix}-", asked)
-            return self._jobs
-
-    def _look(self, prefix: str, asked: Sequence[str]) -> None:
-        now = self._monotonic()
-        changed = self._changed
-        if self._looked is None or changed != self._seen or now - self._looked >= self._settings.look:
-            self._jobs = list(self._slurm.jobs(prefix))
-            self._looked, self._seen = now, changed
-            self._unknown = frozenset()
-            self._asked = frozenset(asked)
-            self._fresh = True
 
     def _account_for(
         self, sessions: Sequence[Session], users: Mapping[str, str], natives: Mapping[str, str | None]

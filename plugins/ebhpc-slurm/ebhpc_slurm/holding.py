@@ -260,7 +260,7 @@ def fits(there: records.Reservation, wish: records.Reserve) -> bool:
     """Whether a reservation is what is wished for, or as good."""
     return (
         set(hosts(there.nodes)) == set(wish.nodes)
-        and (bool(wish.accounts) or {wish.user, *wish.others} <= set(there.users))
+        and set(wish.users) <= set(there.users)
         and there.start <= wish.start + 60
         and there.end >= wish.end
         and all(there.cores.get(node, wish.cpus) >= wish.cpus for node in wish.nodes)

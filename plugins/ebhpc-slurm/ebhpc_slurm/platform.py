@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -35,7 +35,7 @@ from ebhpc.model import (
 )
 from ebhpc.planning import Snapshot
 from ebhpc.plugins import SessionFailed
-from ebhpc_slurm import checks, reserved
+from ebhpc_slurm import checks, records, reserved
 from ebhpc_slurm.following import Follower
 from ebhpc_slurm.holding import Made, Reservations
 from ebhpc_slurm.identities import mapped
@@ -71,7 +71,7 @@ class SlurmPlatform:
         self.cluster = Cluster(slurm, clock, float(settings.look))
         self.reservations = Reservations(settings, slurm, self.cluster, clock)
         self.jobs = Jobs(settings, slurm, self.cluster, self.reservations, clock)
-        self.follower = Follower(settings, slurm)
+        self.follower = Follower(settings, slurm, self.cluster)
         self.inside = reserved.Inside(slurm, clock, self._threads)
         self.gone_on: dict[str, str] = {}
         """the sessions that reservations belong to which were made for others, by the reservations' names"""
@@ -162,8 +162,8 @@ class SlurmPlatform:
         users = {session.uuid: who.user for session in sessions if (who := self._known(session)) is not None}
         jobs = [session for session in sessions if not reserved.is_reserved(session)]
         kept = [session for session in sessions if reserved.is_reserved(session)]
-        found = list(self.follower.observe(jobs, users)) if jobs or not kept else []
-        return [*found, *self._observe_reserved(kept)] if kept else found
+        there = self.follower.look([session.uuid for session in sessions], reservations=bool(kept))
+        return [*self.follower.observe(jobs, users), *self._observe_reserved(kept, there)]
 
     @hookimpl
     def ebhpc_cancel(self, session: Session) -> None:
@@ -203,16 +203,19 @@ class SlurmPlatform:
 
     # --- time that is its user's -----------------------------------------------------------------------------
 
-    def _observe_reserved(self, sessions: Sequence[Session]) -> Iterator[Observation]:
+    def _observe_reserved(self, sessions: Sequence[Session], jobs: Sequence[records.Job]) -> Iterator[Observation]:
         """Say what became of reservations; one that has gone before its time is made again."""
-        there = {one.name: one for one in self.slurm.reservations()}
         names = {session.uuid: self.reservations.name(session) for session in sessions}
         own = {session.uuid: native_name(session.uuid, self.settings.prefix) for session in sessions}
         self.gone_on = {name: session for session, name in names.items() if name != own[session]}
         since = {names[session.uuid]: min(session.start, int(self.clock())) - 60 for session in sessions}
-        usage = self.inside.usage(since, self.follower.jobs([session.uuid for session in sessions]))
+        there = self._reservations_of(sessions, names)
+        usage = self.inside.usage(since, jobs)
+        final = self.cluster.jobs_as_new_as("reservations")
         for session in sessions:
             name = names[session.uuid]
+            if name not in there and not final and not reserved.expected(session, self.clock()):
+                continue  # what became of the jobs in it is not known yet: at the next look
             seen = reserved.observation(
                 session, there.get(name), usage[name], self._known(session), self.name, self.clock()
             )
@@ -222,6 +225,17 @@ class SlurmPlatform:
                     continue  # not now: at the next look
                 seen = replace(seen, state=again[0], messages=again[1])
             yield seen
+
+    def _reservations_of(
+        self, sessions: Sequence[Session], names: Mapping[str, str]
+    ) -> Mapping[str, records.Reservation]:
+        """Return the reservations; that one is missing which should be there is not believed of an older answer."""
+        if not sessions:
+            return {}
+        there = self.cluster.reservations()
+        if any(names[one.uuid] not in there and reserved.expected(one, self.clock()) for one in sessions):
+            there = self.cluster.reservations(fresh=True)
+        return there
 
     def _kept_again(
         self, session: Session

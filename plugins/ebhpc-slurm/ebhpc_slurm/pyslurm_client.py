@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import msgspec
@@ -110,6 +111,11 @@ class Pyslurm(Slurm):
 
     ``own``: the jobs are this process's own user's, so that pyslurm may submit them.
     """
+
+    # With nodes it asks for partitions, with partitions for the configuration
+    requests = MappingProxyType(
+        {"jobs": 1, "nodes": 2, "partitions": 2, "reservations": 1, "licences": 1, "configuration": 2}
+    )
 
     def __init__(self, worker: Worker, commands: Commands, *, own: bool) -> None:
         self.worker = worker

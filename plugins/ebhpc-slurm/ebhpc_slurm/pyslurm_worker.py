@@ -222,7 +222,7 @@ def reserve(wish: Mapping[str, Any]) -> None:
     )
     if wish["accounts"]:
         new.accounts = list(wish["accounts"])
-    else:
+    if wish["others"] or not wish["accounts"]:
         new.users = [wish["user"], *wish["others"]]
     if wish["partition"]:
         new.partition = wish["partition"]

@@ -99,7 +99,8 @@ class Configuration(Struct, frozen=True, kw_only=True):
 class Reserve(Struct, frozen=True, kw_only=True):
     """A reservation to make: so many ``cpus`` (whole cores) and ``devices`` on each of ``nodes``, for ``user``.
 
-    ``others`` are users who may use it too. With ``accounts`` all their users may, and nobody else.
+    ``others`` are users who may use it too. With ``accounts`` only their jobs come in: those of all their users, or
+    with ``others`` those of ``user`` and of these.
     """
 
     name: str
@@ -115,6 +116,11 @@ class Reserve(Struct, frozen=True, kw_only=True):
     licences: dict[str, int] = field(default_factory=dict)
     whole: bool = False
     """Whole nodes, whatever they have."""
+
+    @property
+    def users(self) -> tuple[str, ...]:
+        """Who may use it; none: all users of its accounts."""
+        return () if self.accounts and not self.others else (self.user, *self.others)
 
 
 class Submit(Struct, frozen=True, kw_only=True):

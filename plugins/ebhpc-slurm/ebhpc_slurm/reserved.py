@@ -54,7 +54,7 @@ def sharers(session: Session, settings: SlurmSettings) -> tuple[str, ...]:
 
 
 def unknown_sharers(executable: ReservedTime, settings: SlurmSettings, platform: str) -> Iterable[Message]:
-    """Yield a refusal for each user who is nobody on this cluster, and for what Slurm cannot express."""
+    """Yield a refusal for each user who is nobody on this cluster."""
     for at, name in enumerate(executable.users or ()):
         if mapped(settings, name) is None:
             yield message(
@@ -64,12 +64,6 @@ def unknown_sharers(executable: ReservedTime, settings: SlurmSettings, platform:
                 name=name,
                 platform=platform,
             )
-    if executable.users and executable.accounts:
-        yield message(
-            MessageKind.NOT_SUPPORTED,
-            "Slurm lets into a reservation users or accounts, not both: name either.",
-            path="/executable/accounts",
-        )
 
 
 def own_account_missing(executable: ReservedTime, who: Mapped) -> Message | None:
@@ -232,6 +226,15 @@ def _usage(jobs: Iterable[JobUse]) -> Usage:
     )
 
 
+ENDING = frozenset({"RELEASING", "CANCELLED", "FAILED"})
+"""Phases in which a session's reservation is on its way out."""
+
+
+def expected(session: Session, now: float) -> bool:
+    """Whether a session's reservation should be there."""
+    return session.phase not in ENDING and now < session.end
+
+
 def observation(
     session: Session,
     there: records.Reservation | None,
@@ -241,9 +244,9 @@ def observation(
     now: float,
 ) -> Observation:
     """Say what became of a session's reservation and what runs in it."""
-    ending = session.phase in ("RELEASING", "CANCELLED", "FAILED")
+    ending = session.phase in ENDING
     busy = any(job.ended is None for job in usage.jobs)
-    if there is None and not ending and now < session.end:
+    if there is None and expected(session, now):
         return Observation(uuid=session.uuid, state="GONE", usage=usage)
     # A job may have been taken out of the reservation and go on without it; one that is ending is waited for
     finishing = any(job.ended is None and job.state == "COMPLETING" for job in usage.jobs)

@@ -65,7 +65,7 @@ class SlurmSettings(Struct, frozen=True, kw_only=True):
     """How long Slurm may take for one answer."""
 
     look: Seconds = Seconds(5)
-    """The least time between two looks at our jobs."""
+    """The least time between two looks at the cluster."""
 
     prefix: Prefix = "ebhpc"
     """What the names of our jobs and reservations begin with; each broker of a cluster needs its own."""

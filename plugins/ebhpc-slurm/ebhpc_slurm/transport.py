@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -126,6 +126,9 @@ def fault(text: str) -> SlurmFault:
 
 class Slurm(Protocol):
     """What is asked of Slurm. Every method raises a SlurmFault, and none takes longer than its time limit."""
+
+    requests: Mapping[str, int]
+    """How many requests to slurmctld, as ``sdiag`` counts them, a question is: ``jobs``, ``nodes``, …"""
 
     def version(self) -> str:
         """Return the version of the controller, ``26.05.5``."""

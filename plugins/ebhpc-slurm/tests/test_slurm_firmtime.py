@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import pytest
@@ -15,22 +16,34 @@ from ebhpc.model.times import instant_text
 from tests.broker import ADMIN, PASSWORD, RunningBroker
 from tests.lab.slurm import Cluster
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 HOUR = 3600
-Lab = tuple[Cluster, RunningBroker, "Queues"]
+USERS = ("ada", "berta", "clara", "dora")
+Lab = tuple[Cluster, RunningBroker]
 
-RULES = {
-    "groups": [
-        {"who": {"users": ["ada"]}, "least_notice": "12h", "during_maintenance": False, "approval": True},
-        {"who": {"users": ["berta"]}, "share": 0.5},
-    ]
-}
-"""The administrator may do anything; ada and berta try the rules."""
+
+def rules() -> dict[str, Any]:
+    """The administrator may do anything; the others try the rules."""
+    now = datetime.now(UTC)
+    closed = {
+        "start": f"{now + timedelta(hours=20):%Y-%m-%d %H:%M}",
+        "end": f"{now + timedelta(hours=60):%Y-%m-%d %H:%M}",
+        "reason": "the power is tested",
+    }
+    return {
+        "zone": "UTC",
+        "groups": [
+            {"who": {"users": ["ada"]}, "least_notice": "12h", "during_maintenance": False, "approval": True},
+            {"who": {"users": ["berta"]}, "share": 0.5},
+            {"who": {"users": ["clara"]}, "hours": [{"days": [f"{now + timedelta(days=4):%a}".lower()]}]},
+            {"who": {"users": ["dora"]}, "closed": [closed]},
+        ],
+    }
 
 
 class Queues(NamedTuple):
-    """By node: a job of a minute, and one that waits behind it; and when they were submitted."""
+    """By node: a job of a minute, and one that waits behind it; and when the first ones had all started."""
 
     first: dict[str, int]
     second: dict[str, int]
@@ -40,15 +53,14 @@ class Queues(NamedTuple):
 def equal_queues(cluster: Cluster) -> Queues:
     """Give both GPU nodes the same to do."""
     job = ("-p", "gpu", "--exclusive", "-t", "1")
-    begun = time.time()
     first = {node: cluster.submit("sleep 58", *job, "-w", node) for node in ("g1", "g2")}
     second = {node: cluster.submit("sleep 1", *job, "-w", node) for node in ("g1", "g2")}
-    return Queues(first, second, begun)
+    return Queues(first, second, max(started(cluster, one) for one in first.values()))
 
 
 @pytest.fixture(scope="module")
 def lab(slurm_2605: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A cluster with a queue on each of its GPU nodes, and a broker with rules."""
+    """A cluster, and a broker with rules."""
     slurm_2605.clean()
     folder = tmp_path_factory.mktemp("firmtime")
     settings = Place(slurm_2605, "commands", folder).settings(
@@ -59,6 +71,8 @@ def lab(slurm_2605: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             ADMIN: {"user": "alice", "account": "phys", "uid": ALICE},
             "ada": {"user": "alice", "account": "phys", "uid": ALICE},
             "berta": {"user": "bob", "account": "chem", "uid": BOB},
+            "clara": {"user": "alice", "account": "phys", "uid": ALICE},
+            "dora": {"user": "alice", "account": "phys", "uid": ALICE},
         },
     )
     platform = {
@@ -67,7 +81,7 @@ def lab(slurm_2605: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         "lead": "1s",
         "refresh": "1s",
         "delay_queue": True,
-        "firm": RULES,
+        "firm": rules(),
         "settings": settings,
     }
     broker = RunningBroker(
@@ -75,13 +89,12 @@ def lab(slurm_2605: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     )
     try:
         broker.make_ready()
-        for user in ("ada", "berta"):
+        for user in USERS:
             broker.command("account", "add", user, "--password-file", str(folder / "password"))
-        queues = equal_queues(slurm_2605)
         broker.start("api")
         broker.start("drive")
         broker.wait_ready()
-        yield slurm_2605, broker, queues
+        yield slurm_2605, broker
     finally:
         broker.stop()
         print(broker.logs())  # noqa: T201  # pytest shows it with a failure
@@ -129,22 +142,17 @@ def started(cluster: Cluster, job: int) -> float:
 
 def test_the_harm_is_what_comes_true_in_the_queue(lab: Lab) -> None:
     """Two equal nodes have equal queues; on one of them a minute is booked in the way of its second job."""
-    cluster, broker, (first, second, begun) = lab
-    cluster.until(lambda: all(cluster.job_state(one) == "RUNNING" for one in first.values()))
+    cluster, broker = lab
     with broker.client() as client:
-        deadline = time.monotonic() + 20
-        while True:
-            # As soon as the driver has seen the queue
-            left = begun + 60 - time.time()
-            offers = client.offers(wish(1, 1, left, left + 20, gpus={"min": 1, "model": "t4"}))
-            assert offers.result == "YES", [str(item) for item in offers.meta.messages]
-            (offer,) = offers.offers
-            quoted = {item.type: item for item in offer.metrics}
-            if quoted[kinds.QUEUE_DELAY_SUM].max > 0:
+        for _ in range(5):
+            queues = equal_queues(cluster)
+            offer = _in_the_way(client, queues)
+            if offer is not None:
                 break
-            client.reject(offer.meta.uuid)
-            assert time.monotonic() < deadline, offer
-            time.sleep(1)
+            cluster.clean()  # so slow was it that the first jobs are as good as over
+        assert offer is not None
+        second = queues.second
+        quoted = {item.type: item for item in offer.metrics}
         client.accept(offer.meta.uuid)
         _refusals(lab)
         _approval(lab)
@@ -157,16 +165,34 @@ def test_the_harm_is_what_comes_true_in_the_queue(lab: Lab) -> None:
         assert abs(truth - worst) <= 60
 
 
+def _in_the_way(client: Broker, queues: Queues) -> Any:
+    """Ask for the minute behind the first job until the driver has seen the queue; None: the time for that is over."""
+    while (left := queues.begun + 60 - time.time()) > 10:
+        offers = client.offers(wish(1, 1, left, left + 20, gpus={"min": 1, "model": "t4"}))
+        for offer in offers.offers or ():
+            delay = next(item.max for item in offer.metrics if item.type == kinds.QUEUE_DELAY_SUM)
+            if delay > 0:
+                return offer
+            client.reject(offer.meta.uuid)
+        time.sleep(0.5)
+    return None
+
+
 def _refusals(lab: Lab) -> None:
     """While the queue runs: each rule refuses by its name."""
     cluster = lab[0]
+    told = rule_of(lab, "clara", wish(1, 10, 30 * HOUR, 40 * HOUR, partition="batch"))
+    assert told["rule"] == "hours"
+    told = rule_of(lab, "dora", wish(1, 10, 30 * HOUR, 40 * HOUR, partition="batch"))
+    assert told["rule"] == "closed"
+    assert "the power is tested" in told["text"]
     told = rule_of(lab, "ada", wish(1, 10, HOUR, 2 * HOUR))
     assert (told["rule"], told["allowed"]) == ("least_notice", "PT12H")
     told = rule_of(lab, "berta", wish(4, 10, 30 * HOUR, 40 * HOUR, partition="batch"))
     assert (told["rule"], told["allowed"]) == ("share", "3.5 nodes")
     care = "reservationname=care starttime=now+20hours duration=1200 flags=maint users=root nodes=g1"
     cluster.run(["scontrol", "create", "reservation", *care.split()], user="root")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while True:
         with Broker(lab[1].url, "ada", PASSWORD) as client:
             document = wish(1, 10, 21 * HOUR, 22 * HOUR, partition="gpu")
@@ -184,7 +210,7 @@ def _refusals(lab: Lab) -> None:
 
 def _approval(lab: Lab) -> None:
     """While the queue runs: what an operator must approve is held by Slurm, and given back when it is refused."""
-    cluster, broker, _ = lab
+    cluster, broker = lab
     with Broker(broker.url, "ada", PASSWORD) as client, broker.client() as operator:
         offers = client.offers(wish(1, 10, 30 * HOUR, 40 * HOUR, partition="batch"))
         assert offers.result == "YES", [str(item) for item in offers.meta.messages]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -16,8 +17,9 @@ from ebhpc.model import Phase, kinds
 from ebhpc_slurm.notation import hosts
 from tests.broker import ADMIN, PASSWORD, RunningBroker
 from tests.lab.slurm import Cluster
+from tests.local.webserver import serving
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 IDENTITIES = {
     ADMIN: {"user": "alice", "account": "phys", "uid": ALICE},
@@ -31,6 +33,7 @@ def lab(slurm_2605: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     slurm_2605.clean()
     folder = tmp_path_factory.mktemp("reserved")
     settings = Place(slurm_2605, "commands", folder).settings(look="500ms", identities=IDENTITIES, gap="60s")
+    settings["jobs"]["private_networks"] = ["127.0.0.0/8"]
     settings["jobs"]["scripts"] = {"allowed": True, "modules": ["lab/*"], "module_setup": MODULES}
     platform = {
         "name": "lab",
@@ -206,6 +209,60 @@ exit 3
         assert all(line.endswith("of 3") for line in nodes)
         assert session.phase is Phase.FAILED
         assert any("exit code 3" in word for word in words(session)), words(session)
+
+
+def test_a_script_by_its_url_is_fetched_and_runs_only_with_its_digest(lab: tuple[Cluster, RunningBroker]) -> None:
+    _, broker = lab
+    text = b'#!/bin/sh\necho "fetched on $SLURMD_NODENAME by $(id -un)"\n'
+    digest = f"sha256:{hashlib.sha256(text).hexdigest()}"
+    with broker.client() as client, serving(text) as url:
+
+        def ended(digest: str) -> Any:
+            script = {"kind": kinds.BATCH_SCRIPT, "location": url, "digest": digest}
+            uuid = accepted(client, {"executable": script, "schedule": {"requested": {"duration": "PT2M"}}})
+            return until_end(client, uuid, 120)
+
+        session = ended(digest)
+        assert session.phase is Phase.COMPLETED, words(session)
+        out = b"".join(client.read_output(session.meta.uuid, "stdout")).decode().split()
+        assert (out[:2], out[3:]) == (["fetched", "on"], ["by", "alice"])
+        session = ended(f"sha256:{'0' * 64}")
+        assert session.phase is Phase.FAILED
+        assert any("sha256" in word for word in words(session)), words(session)
+
+
+def test_nodes_whose_daemon_dies_or_that_an_operator_takes_before_the_start_are_replaced(
+    lab: tuple[Cluster, RunningBroker],
+) -> None:
+    cluster, broker = lab
+    with broker.client() as client:
+        uuid = accepted(client, reserved(nodes=2, minutes=10, start=time.time() + 3600))
+        until_phase(client, uuid, Phase.AVAILABLE)
+        dead, taken = sorted(nodes_of(cluster, uuid))
+        cluster.kill_node(dead)
+        operators = [f"reservationname=operators nodes={taken} users=root flags=overlap starttime=now+59minutes"]
+        cluster.run(["scontrol", "create", "reservation", *operators[0].split(), "duration=60"], user="root")
+        try:
+            cluster.until(lambda: taken not in nodes_of(cluster, uuid), 120, "another node for what was taken")
+            # Slurm calls it down when it has not answered for its SlurmdTimeout
+            cluster.until(lambda: dead not in nodes_of(cluster, uuid), 200, "another node for the dead one")
+            assert len(nodes_of(cluster, uuid)) == 2
+            session = cluster.until(lambda: _told_twice(client.session(uuid)))
+            told = words(session)
+            assert any(f"{taken}: the reservation operators takes it; the session gets" in word for word in told), told
+            assert any(f"{dead}: it is down; the session gets" in word for word in told), told
+        finally:
+            cluster.run(["scontrol", "delete", "reservationname=operators"], user="root", check=False)
+            cluster.start_node(dead)
+        client.cancel(uuid)
+        until_end(client, uuid, 120)
+        resume = ["scontrol", "update", f"nodename={dead}", "state=resume"]
+        cluster.run(resume, user="root", check=False)  # it may be in service already
+        cluster.until(lambda: cluster.node_states()[dead] == "idle", 120, "the dead node is back")
+
+
+def _told_twice(session: Any) -> Any:
+    return session if sum("instead" in word for word in words(session)) >= 2 else None
 
 
 def nodes_of(cluster: Cluster, uuid: str) -> set[str]:

@@ -92,6 +92,17 @@ def test_a_block_for_accounts_is_theirs_and_one_that_an_operator_deletes_is_made
     assert any("made again" in str(told) for told in seen.messages)
     assert "n3" in users_of(newest, name)
     newest.cluster.run(["scontrol", "delete", f"reservationname={name}"], user="root")
+    # Users beside accounts: these users alone, and with jobs of these accounts alone
+    both = block("n4", accounts=["chem"], users=["berta"])
+    shared = platform.ebhpc_hold(both)
+    assert shared is not None
+    assert "Users=alice,bob Accounts=chem" in users_of(newest, shared)
+    assert platform.ebhpc_hold(both) == shared  # found, and as good
+    words = ["sbatch", "--parsable", "--chdir=/tmp", "--output=/dev/null", f"--reservation={shared}", "--wrap=true"]
+    for user, account, enters in (("bob", "chem", True), ("alice", "chem", True), ("alice", "phys", False)):
+        said = newest.cluster.run([*words, f"--account={account}"], user=user, check=False)
+        assert (said.returncode == 0) is enters, said.stderr
+    platform.reservations.release(shared)
     operators = ["reservationname=mine", "starttime=now", "duration=60", "users=root", "nodes=n3"]
     newest.cluster.run(["scontrol", "create", "reservation", *operators], user="root")
     (seen,) = platform.ebhpc_observe([one])
@@ -175,7 +186,7 @@ def test_many_jobs_are_added_up() -> None:
     ("executable", "who", "told"),
     [
         ({"users": ["zoe"]}, "ada", "has no account on lab"),
-        ({"users": ["berta"], "accounts": ["phys"]}, "ada", "not both"),
+        ({"users": ["berta"], "accounts": ["chem"]}, "ada", "you could not use it"),
         ({"accounts": ["phys"]}, "berta", "you could not use it"),
     ],
 )

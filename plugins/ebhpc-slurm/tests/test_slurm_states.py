@@ -1,7 +1,7 @@
 """Ends that a real cluster gives to jobs, one of each kind that the lab can make, and what their sessions' users read.
 
-OUT_OF_MEMORY needs control groups, BOOT_FAIL nodes that are powered up for a job: the lab has neither, so that these
-two are known from Slurm's manual alone (``ebhpc_slurm.states``).
+BOOT_FAIL is known from Slurm's manual alone (``ebhpc_slurm.states``): a node that is rebooted for a job and does not
+come gives NODE_FAIL, a controller's prolog that fails CANCELLED.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from slurm_lab import Place, ended, ready, runs, session, submitted, until
 
 from ebhpc.model import Observation, Session
 from ebhpc_slurm.platform import SlurmPlatform
-from tests.lab.slurm import missing, slurm_cluster
+from tests.lab.slurm import memory, missing, slurm_cluster
 from tests.labs import require
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
@@ -95,6 +95,30 @@ def test_every_end_that_the_cluster_gives_to_a_job_is_told_in_words(here: Place)
         platform.ebhpc_cleanup(one)
     meek.ebhpc_cleanup(victim)
     cluster.wait_idle()
+
+
+GREEDY = ["/bin/sh", "-c", "exec $0 -c 'held = bytearray(1 << 30); print(len(held))'"]
+
+
+def test_a_job_that_wants_more_memory_than_it_has_is_told_so(here: Place) -> None:
+    lacking = memory.missing()
+    require(lacking is None, str(lacking))
+    cluster, platform = here.cluster, here.platform()
+    with memory.limited_memory(cluster, "n1"):
+        cluster.wait_idle(120)
+        one = ready(platform, session(firm=False, node="n1", memory=200), [*GREEDY, cluster.python])
+        one = submitted(platform, one)
+        seen = until(platform, one, ended, 120)
+        assert (seen.state, cluster.job_state(int(one.native or 0))) == ("FAILED", "OUT_OF_MEMORY")
+        assert seen.node == "n1"
+        assert "the job wanted more memory than it had" in told(seen)
+        # The same job with as much as it wants
+        other = ready(platform, session(firm=False, node="n1", memory=2000), [*GREEDY, cluster.python])
+        other = submitted(platform, other)
+        assert until(platform, other, ended, 120).state == "SUCCEEDED"
+        for each in (one, other):
+            platform.ebhpc_cleanup(each)
+        cluster.wait_idle(120)
 
 
 def test_cores_are_whole_cores_where_each_has_two_threads(tmp_path: Path) -> None:

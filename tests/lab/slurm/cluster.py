@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -133,6 +134,14 @@ class Cluster:
     def until(self, question: Callable[[], T], timeout: float = 30.0, what: str = "it is so") -> T:
         """Ask until the answer is true, and return it; AssertionError after ``timeout`` seconds."""
         return until(question, timeout, what, step=0.1)
+
+    def requests(self, work: Callable[[], object], user: str = SERVICE) -> int:
+        """Return how many requests of a user's the controller answers while ``work`` is done, by sdiag's count."""
+        self.run(["sdiag", "--reset"], user="root")
+        work()
+        said = self.run(["sdiag"], user="root").stdout.partition("Remote Procedure Call statistics by user")[2]
+        found = re.search(rf"^\s*{re.escape(user)}\s*\(.*?count:(\d+)", said, re.MULTILINE)
+        return int(found[1]) if found else 0
 
     def token(self, user: str, lifespan: int = 600) -> str:
         """Return a token (SLURM_JWT) by which one is ``user`` for ``lifespan`` seconds."""
@@ -401,22 +410,22 @@ class Cluster:
             (self.impatient_conf, {"MessageTimeout": layouts.IMPATIENT_SECONDS}),
         ):
             text = layouts.slurm_conf(self.layout, self.ports, {**self.changes, **changes})
-            self._write(path, text)
+            self.write(path, text)
 
     def _write_files(self) -> None:
-        self._write("/etc/hosts", f"127.0.0.1 localhost {HOST_NAME}\n")
+        self.write("/etc/hosts", f"127.0.0.1 localhost {HOST_NAME}\n")
         # apptainer wants the file; nothing in the lab asks anybody beyond loopback
-        self._write("/etc/resolv.conf", "")
+        self.write("/etc/resolv.conf", "")
         self._write_conf()
-        self._write(f"{layouts.DIRECTORY}/gres.conf", layouts.gres_conf(self.layout))
-        self._write(f"{layouts.DIRECTORY}/slurmdbd.conf", layouts.slurmdbd_conf(self.ports), "slurm")
+        self.write(f"{layouts.DIRECTORY}/gres.conf", layouts.gres_conf(self.layout))
+        self.write(f"{layouts.DIRECTORY}/slurmdbd.conf", layouts.slurmdbd_conf(self.ports), "slurm")
         # Each start has keys of its own
-        self._write(f"{layouts.DIRECTORY}/jwt_hs256.key", os.urandom(32).hex(), "slurm")
-        self._write("/etc/munge/munge.key", os.urandom(512).hex(), "munge")
-        self._write(f"{layouts.SSH_DIRECTORY}/sshd_config", layouts.sshd_config(self.ports))
+        self.write(f"{layouts.DIRECTORY}/jwt_hs256.key", os.urandom(32).hex(), "slurm")
+        self.write("/etc/munge/munge.key", os.urandom(512).hex(), "munge")
+        self.write(f"{layouts.SSH_DIRECTORY}/sshd_config", layouts.sshd_config(self.ports))
         self.run(["/recipe/start.sh", str(self.ssh.key_file.parent), str(self.ports.ssh)], user="root")
 
-    def _write(self, path: str, text: str, owner: str | None = None) -> None:
+    def write(self, path: str, text: str, owner: str | None = None) -> None:
         """Write a file in the root; with ``owner`` nobody else can read it."""
         place = self.root / path.lstrip("/")
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -32,6 +32,8 @@ _SLURM = (
     *("mariadb-server-core", "mariadb-client-core"),
 )
 _JOBS = ("ca-certificates", "python3-venv", "runc", "squashfuse", "fuse3", "uidmap", "procps")
+# Beside apptainer and runc, which both roots have
+_CONTAINERS = ("podman", "skopeo", "umoci")
 _ACCESS = ("sudo", "openssh-server")
 
 _PYSLURM_NEEDS = ("setuptools", "wheel", "cython", "packaging")
@@ -43,7 +45,7 @@ RECIPES = {
     "26.05": Recipe(
         suite="forky",
         python="3.14",
-        packages=(*_SLURM, *_JOBS, *_ACCESS),
+        packages=(*_SLURM, *_JOBS, *_CONTAINERS, *_ACCESS),
         building=("gcc", "libc6-dev", "libslurm-dev", "python3-dev"),
         pyslurm="25.11.2",
     ),

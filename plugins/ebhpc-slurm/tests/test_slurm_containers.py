@@ -1,0 +1,83 @@
+"""Containers as jobs of a real cluster: podman without root, and bundles run by Slurm itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from slurm_lab import Place, ended, session, submitted, text_of, until
+
+from ebhpc.model import DockerContainer, DockerImage, Observation, Phase, Session
+from ebhpc_slurm.platform import SlurmPlatform
+from tests.lab import containers
+from tests.labs import require
+
+pytestmark = [pytest.mark.lab, pytest.mark.containers, pytest.mark.timeout(300)]
+
+RUNTIMES: dict[str, dict[str, Any]] = {
+    "podman": {
+        "kind": "podman",
+        # The lab's root is an overlay itself, on which no other can lie
+        "options": ["--storage-driver=vfs", "--cgroup-manager=cgroupfs"],
+        "pull_options": ["--tls-verify=false"],
+        "environment": {"PODMAN_IGNORE_CGROUPSV1_WARNING": "1"},
+    },
+    "slurm": {
+        "kind": "oci",
+        "oci_command": ["srun", "--container={bundle}", "{command}"],
+        "pull_options": ["--src-tls-verify=false"],
+    },
+    "runc": {
+        "kind": "oci",
+        "oci_command": ["runc", "--rootless=true", "--root=/tmp/runc", "run", "--bundle", "{bundle}", "{name}"],
+        "pull_options": ["--src-tls-verify=false"],
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def registry() -> Iterator[containers.Registry]:
+    lacking = containers.missing()
+    require(not lacking, f"containers cannot be tested: {'; '.join(lacking)}")
+    with containers.registry() as found:
+        yield found
+
+
+def prepared(platform: SlurmPlatform, registry: containers.Registry, command: list[str], **image: Any) -> Session:
+    """A session whose container is ready to be submitted."""
+    executable = DockerContainer(
+        image=DockerImage(**{"locations": [registry.location], "digest": registry.digest, **image}),
+        command=command,
+        environment={"WORD": 'it\'s "$HOME"'},
+    )
+    one = session(firm=False, executable=executable, memory=1000)
+    platform.ebhpc_prepare(one)
+    return replace(one, phase=Phase.AVAILABLE)
+
+
+def told(seen: Observation) -> str:
+    return " ".join(str(one.filled) for one in seen.messages)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_container_runs_in_a_job_and_is_checked_by_its_digest(
+    here: Place, registry: containers.Registry, runtime: str
+) -> None:
+    settings = here.settings()
+    platform = here.platform(jobs={**settings["jobs"], "runtime": RUNTIMES[runtime]})
+    script = 'test -e /opt || echo "inside"; echo "$WORD" "$0" >"$EBHPC_RESULTS/said"; exit 3'
+    one, wrong = (
+        submitted(platform, prepared(platform, registry, ["sh", "-c", script, "$(id) `id`"], **image))
+        for image in ({}, {"digest": f"sha256:{'0' * 64}"})
+    )
+    seen = until(platform, one, ended, 120)
+    assert (seen.state, seen.exit_code) == ("FAILED", 3), (told(seen), text_of(platform, one, "stderr"))
+    assert text_of(platform, one) == "inside\n"
+    assert text_of(platform, one, "results/said") == 'it\'s "$HOME" $(id) `id`\n'
+    seen = until(platform, wrong, ended, 120)
+    assert seen.state == "FAILED"
+    assert "cannot be fetched" in told(seen)
+    for each in (one, wrong):
+        platform.ebhpc_cleanup(each)
