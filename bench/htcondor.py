@@ -60,7 +60,7 @@ def measure(slots: int, jobs: int) -> None:
             "domain": pool.domain,
             "answer_within": "60s",
         }
-        platform = ebhpc_platform("htcondor", "pool", settings, Path(state))
+        platform = ebhpc_platform("htcondor", "pool", settings, Path(state), 300.0)
         assert isinstance(platform, HTCondorPlatform)
         platform.ebhpc_snapshot(int(time.time()))
         for _ in range(3):

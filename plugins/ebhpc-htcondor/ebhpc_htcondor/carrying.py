@@ -20,12 +20,13 @@ from msgspec.structs import replace
 
 from ebhpc import batch
 from ebhpc.batch import Native, SessionDirectory
-from ebhpc.model import DockerContainer, Message, MessageKind, Request, Session, message
+from ebhpc.model import DockerContainer, Message, MessageKind, Request, S3Data, Session, message
 from ebhpc.staging.files import mark
 from ebhpc.staging.volumes import data_url
 from ebhpc_htcondor import records, universe
 from ebhpc_htcondor.asking import NotReached, Pool, Unanswered
-from ebhpc_htcondor.settings import HTCondorSettings
+from ebhpc_htcondor.names import string
+from ebhpc_htcondor.settings import SIGNED, HTCondorSettings
 
 log = logging.getLogger("ebhpc_htcondor")
 
@@ -37,7 +38,8 @@ BROUGHT = "brought"
 
 _SCRATCH = f"$_CONDOR_SCRATCH_DIR/{PLACE}"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
-_URL = re.compile(r"[a-z][a-z0-9]*://[A-Za-z0-9._~:@/+-]+")
+_URL = re.compile(r"[a-z][a-z0-9]*://[A-Za-z0-9.:-]+/[A-Za-z0-9._~:@/+-]+")
+"""Without who asks: everybody may read a job's ad."""
 _TAKEN = frozenset({PLACE, "job.sh", "condor_exec.exe", "stdout", "stderr", "results"})
 _WAYS = 4
 _TRIES = 5
@@ -63,6 +65,11 @@ def brought_by_pool(urls: Iterable[str], settings: HTCondorSettings) -> dict[str
 
 def refusals(request: Request, settings: HTCondorSettings) -> Iterable[Message]:
     """Yield what of a request cannot be carried."""
+    for at, item in enumerate(request.data):
+        if isinstance(item, S3Data) and "s3" in settings.native_urls and item.endpoint and not _asked_by_pool(item):
+            text = "The pool asks for objects by https, of services whose names have a dot; not of {endpoint}."
+            path = f"/data/{at}/endpoint"
+            yield batch.refusal(MessageKind.NOT_SUPPORTED, path, text, endpoint=item.endpoint)
     urls = [data_url(item) or "" for item in request.data]
     brought = brought_by_pool(urls, settings)
     for at, url in enumerate(urls):
@@ -76,8 +83,16 @@ def refusals(request: Request, settings: HTCondorSettings) -> Iterable[Message]:
         yield batch.refusal(MessageKind.NOT_SUPPORTED, "/executable/network/ports", text)
 
 
-def lines(session: Session, settings: HTCondorSettings, directory: SessionDirectory, script: str) -> dict[str, str]:
-    """Return the lines that say what is run, and what is carried where."""
+def _asked_by_pool(item: S3Data) -> bool:
+    """Whether HTCondor would ask the service that is meant: it takes a name without a dot for a bucket of Amazon's."""
+    scheme, _, rest = (item.endpoint or "").rpartition("://")
+    return scheme.lower() in ("https", "s3", "") and "." in rest.partition("/")[0]
+
+
+def lines(
+    session: Session, settings: HTCondorSettings, directory: SessionDirectory, script: str, user: str
+) -> dict[str, str]:
+    """Return the lines that say what is run, and what is carried where; ``user``: the job's owner."""
     if universe.is_run_by_pool(session.executable, settings):
         return {**common(directory), **universe.lines(session, settings)}
     brought = brought_by_pool(fetched(directory), settings)
@@ -88,10 +103,21 @@ def lines(session: Session, settings: HTCondorSettings, directory: SessionDirect
         "executable": str(directory.path / script),
         "transfer_executable": "True",
         **({"transfer_input_files": ",".join(brought)} if brought else {}),
+        **(keys(settings, user) if any(url.partition(":")[0] in SIGNED for url in brought) else {}),
         "transfer_output_files": ",".join(f"{PLACE}/{name}" for name in kept),
         "output": "/dev/null",
         "error": "batch.log",
     }
+
+
+def keys(settings: HTCondorSettings, user: str) -> dict[str, str]:
+    """Return where the keys are with which HTCondor signs URLs: names of files, which stay with the schedd.
+
+    They are attributes, since ``aws_access_key_id_file`` wants the files to be where the job is submitted from.
+    """
+    place = (settings.s3_keys or "").replace("{user}", user)
+    named = {"EC2AccessKeyId": "access-key-id", "EC2SecretAccessKey": "secret-access-key"}
+    return {f"+{attribute}": string(f"{place}/{name}") for attribute, name in named.items()}
 
 
 def common(directory: SessionDirectory) -> dict[str, str]:

@@ -42,6 +42,12 @@ def findings(platform: HTCondorPlatform) -> Iterator[Finding]:
     yield from _schedd(platform, daemons)
     if not daemons.negotiator:
         yield _finding("ERROR", "negotiator", "the collector knows none", "no job starts until a negotiator runs")
+    elif platform.settings.start_expression and daemons.cycle and daemons.cycle >= platform.settings.early:
+        text = (
+            f"the pool negotiates every {daemons.cycle} s, and jobs have {platform.settings.early:g} s for their claims"
+        )
+        advice = "make early longer, and lead longer still: sessions with kept starts begin late"
+        yield _finding("WARN", "early", text, advice)
     yield from _slots(platform, slots)
     who = _somebody(platform)
     if who is None:

@@ -18,7 +18,7 @@ from ebhpc_htcondor.carrying import Bringer
 from ebhpc_htcondor.names import SERVICES, slot_of
 from ebhpc_htcondor.settings import HTCondorSettings
 from ebhpc_htcondor.states import COMPLETED, ENDED, HELD, IDLE, LIVE, REMOVED, hold, state
-from ebhpc_htcondor.universe import TIME_IS_OVER, is_run_by_pool, ports
+from ebhpc_htcondor.universe import TIME_IS_OVER, is_run_by_pool, ports, publishes
 
 _DAY = 86400
 
@@ -137,11 +137,15 @@ def of_container(session: Session, job: records.Job, said: Native) -> Native:
     return replace(said, state="SUCCEEDED", exit_code=None, messages=(words,))
 
 
-def ports_report(session: Session, job: records.Job) -> Report | None:
-    """Return how the ports of a container of the pool's are reached: as the machine says, else by their own numbers."""
-    if job.executing is None or job.status not in LIVE:
-        return None
+def ports_report(session: Session, job: records.Job, settings: HTCondorSettings) -> Report | None:
+    """Return how the ports of a container of the pool's are reached; None: not yet.
+
+    The machine says it some time after the container has begun where they are published; else by their own numbers.
+    """
     inner = ports(session.executable)
+    told = not publishes(settings) or all(name in job.ports for name in SERVICES[: len(inner)])
+    if job.executing is None or job.status not in LIVE or not told:
+        return None
     return Report(
         node=slot_of(job.slot),
         started=float(job.executing),
@@ -210,7 +214,7 @@ class Follower:
             directory = session_directory(self._settings.jobs.root, session.uuid)
             report = read_report(directory)
             if job is not None and is_run_by_pool(session.executable, self._settings):
-                said, report = of_container(session, job, said), ports_report(session, job)
+                said, report = of_container(session, job, said), ports_report(session, job, self._settings)
             yield observation(session, said, report, self._settings.jobs)
 
     def _account_for(self, sessions: Sequence[Session], users: Mapping[str, str | None]) -> None:

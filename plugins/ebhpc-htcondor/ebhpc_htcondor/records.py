@@ -146,3 +146,5 @@ class Daemons(Struct, frozen=True, kw_only=True):
     write_error: str = ""
     identity: str = ""
     clock: int | None = None
+    cycle: int | None = None
+    """Seconds between the last two negotiations."""

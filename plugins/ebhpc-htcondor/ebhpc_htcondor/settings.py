@@ -29,7 +29,13 @@ Prefix = Annotated[
     str, Meta(pattern=r"\A[a-z][a-z0-9]{0,15}\Z", description="1 to 16 lower-case letters and digits, a letter first")
 ]
 
+Place = Annotated[str, Meta(pattern=r"\A/[A-Za-z0-9_./{}@-]{0,999}\Z", description="an absolute path")]
+
 Line = Annotated[str, Meta(pattern=r"\A[^\r\n\0]*\Z", description="one line")]
+
+
+SIGNED = frozenset({"s3", "gs"})
+"""The schemes of URLs that HTCondor signs with keys of a job's owner, and then fetches by https."""
 
 
 class Mapped(UnixUser, frozen=True, kw_only=True):
@@ -87,6 +93,10 @@ class HTCondorSettings(Struct, frozen=True, kw_only=True):
 
     native_urls: tuple[Scheme, ...] = ("http", "https")
     """With ``files: transfer``, the schemes of URLs that HTCondor's own plugins fetch, as ``s3``."""
+
+    s3_keys: Place | None = None
+    """The directory on the schedd's host, ``{user}`` in it being the job's owner, whose files ``access-key-id`` and
+    ``secret-access-key`` are what objects in S3 are asked for with. HTCondor reads them as that user."""
 
     fetch_within: Duration = Duration(3600)
     """How long fetching one job's files from the schedd may take."""
@@ -152,5 +162,7 @@ class HTCondorSettings(Struct, frozen=True, kw_only=True):
             raise ValueError("files: transfer needs jobs.staging: job, since nothing lies where the machines see it")
         if self.containers == "universe" and self.files != "transfer":
             raise ValueError("containers: universe needs files: transfer, by which results come back")
+        if not SIGNED.isdisjoint(self.native_urls) and self.s3_keys is None:
+            raise ValueError("native_urls with s3 or gs needs s3_keys: HTCondor asks for no object without keys")
         if self.start_expression and self.reservations is None:
             raise ValueError("start_expression needs reservations: the directory that the pool's machines read")

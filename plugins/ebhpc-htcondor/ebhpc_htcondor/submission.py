@@ -11,6 +11,7 @@ from ebhpc.model import SCRATCH, Session
 from ebhpc_htcondor.names import plain_word, resource_name, string
 from ebhpc_htcondor.settings import HTCondorSettings, Mapped
 from ebhpc_htcondor.universe import is_run_by_pool
+from ebhpc_htcondor.universe import requirements as is_asked_by
 
 SCRIPT = "job.sh"
 """The job's script in the session's directory."""
@@ -174,6 +175,7 @@ def requirements(session: Session, settings: HTCondorSettings) -> str:
     wanted = [f"({settings.requirements})"] if settings.requirements.strip() else []
     if once(settings):
         wanted.append("((MY.NumJobStarts ?: 0) == 0)")
+    wanted += is_asked_by(session.executable, settings)
     wanted += [feature(name, settings) for name in session.features]
     node = session.allocations[0].node
     if node:

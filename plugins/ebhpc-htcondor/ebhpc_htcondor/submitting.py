@@ -54,7 +54,7 @@ class Jobs:
         carried = self._settings.files == "transfer"
         try:
             self._write_script(session, directory)
-            files = carrying.lines(session, self._settings, directory, SCRIPT) if carried else None
+            files = carrying.lines(session, self._settings, directory, SCRIPT, who.user) if carried else None
             text = description(session, self._settings, who, directory, now=self._clock(), files=files)
         except ValueError as error:
             why = str(error)

@@ -62,6 +62,18 @@ def ports(executable: object) -> list[int]:
     ]
 
 
+def publishes(settings: HTCondorSettings) -> bool:
+    """Whether containers have a network of their own, and a free port of the machine for each of theirs."""
+    return settings.jobs.runtime.network == "publish"
+
+
+def requirements(executable: object, settings: HTCondorSettings) -> list[str]:
+    """Return what a container asks of its machine beside what HTCondor itself does: docker alone publishes ports."""
+    if is_run_by_pool(executable, settings) and publishes(settings) and ports(executable):
+        return ["(TARGET.HasDocker =?= true)"]
+    return []
+
+
 def lines(session: Session, settings: HTCondorSettings) -> dict[str, str]:
     """Return the lines that say what is run, and how its files come back.
 
@@ -93,7 +105,7 @@ def lines(session: Session, settings: HTCondorSettings) -> dict[str, str]:
     }
     if executable.entrypoint:
         told["executable"] = escaped(_plain(executable.entrypoint))
-    if settings.jobs.runtime.network == "publish":
+    if publishes(settings):
         del told["docker_network_type"]
     wanted = ports(executable)
     if wanted:

@@ -113,10 +113,12 @@ class Pool:
         """Say which daemons there are, and whether we may write to the schedd."""
         self.forget_addresses()
         collectors = self._ads(htcondor2.AdType.Collector, None, ["Name", "CondorVersion"])
-        negotiators = self._ads(htcondor2.AdType.Negotiator, None, ["Name"])
+        negotiators = self._ads(htcondor2.AdType.Negotiator, None, ["Name", "LastNegotiationCyclePeriod0"])
+        cycle = negotiators[0].get("LastNegotiationCyclePeriod0") if negotiators else None
         found = records.Daemons(
             collector=str(collectors[0].get("CondorVersion")) if collectors else "",
             negotiator=str(negotiators[0].get("Name")) if negotiators else "",
+            cycle=cycle if isinstance(cycle, int) else None,
         )
         try:
             name, ad = self._located_schedd()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,12 @@ class ShellCommand(Executable, tag="https://example.org/kinds/executable/shell-c
 
 
 IDENTITIES = {"ada": {"user": "alice", "uid": 2001}, "berta": {"user": "bob", "uid": 2002, "group": "chem"}}
+
+
+LEAD = 300.0
+"""Seconds before its start at which a session's job is submitted."""
+
+APPTAINER = {"kind": "apptainer"}
 
 
 @dataclass
@@ -52,10 +58,15 @@ class Place:
 
     def platform(self, **more: Any) -> HTCondorPlatform:
         """Build a platform."""
-        built = ebhpc_platform("htcondor", "pool", self.settings(**more), self.state)
+        built = ebhpc_platform("htcondor", "pool", self.settings(**more), self.state, LEAD)
         assert isinstance(built, HTCondorPlatform)
         self.built.append(built)
         return built
+
+    def carrying(self, runtime: Mapping[str, str] = APPTAINER, **more: Any) -> HTCondorPlatform:
+        """Build a platform of whose files the pool sees none."""
+        jobs = {"root": str(self.state / "sessions"), "python": self.pool.python, "staging": "job"}
+        return self.platform(jobs=jobs | {"runtime": runtime}, files="transfer", **more)
 
     def close(self) -> None:
         """End what the platforms have started."""
@@ -102,13 +113,19 @@ def ready(platform: HTCondorPlatform, one: Session, command: Sequence[str], seco
     return replace(one, phase=Phase.AVAILABLE)
 
 
+def ready_to_carry(platform: HTCondorPlatform, one: Session, command: Sequence[str]) -> Session:
+    """Prepare such a session where HTCondor carries the files."""
+    platform.prepared_to_carry(one, command=list(command))
+    return replace(one, phase=Phase.AVAILABLE)
+
+
 def submitted(platform: HTCondorPlatform, one: Session) -> Session:
     """Submit a session's job."""
     return replace(one, native=platform.ebhpc_submit(one))
 
 
 def until(
-    platform: HTCondorPlatform, one: Session, wanted: Callable[[Observation], bool], seconds: float = 60
+    platform: HTCondorPlatform, one: Session, wanted: Callable[[Observation], bool], seconds: float = 120
 ) -> Observation:
     """Observe a session until it is as wanted."""
     deadline = time.monotonic() + seconds

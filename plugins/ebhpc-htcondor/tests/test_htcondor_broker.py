@@ -131,7 +131,7 @@ def test_a_start_that_was_offered_is_kept_though_others_want_the_machines(
         begin = int(time.time()) + 40
         start = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begin))
         uuid = accepted(client, request(notebook, cores=8, start=f"{start}/{start}"))
-        place.pool.until(lambda: client.session(uuid).phase is not Phase.ACCEPTED, 20, "the machine keeps it")
+        place.pool.until(lambda: client.session(uuid).phase is not Phase.ACCEPTED, 90, "the machine keeps it")
         place.pool.sleep(600, user="bob", count=40)
         session = end_of(client, uuid)
         assert session.phase is Phase.COMPLETED, f"{words(session)}\n{broker.logs()}"

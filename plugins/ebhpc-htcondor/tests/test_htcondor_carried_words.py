@@ -30,7 +30,7 @@ from ebhpc_htcondor import carrying, records, universe
 from ebhpc_htcondor.following import native, of_container, ports_report
 from ebhpc_htcondor.refusing import refusals
 from ebhpc_htcondor.settings import HTCondorSettings, Mapped
-from ebhpc_htcondor.submission import description
+from ebhpc_htcondor.submission import description, requirements
 
 SETTINGS = HTCondorSettings(
     jobs=batch.JobSettings(root=Path("/scratch"), staging="job"),
@@ -40,6 +40,7 @@ SETTINGS = HTCondorSettings(
     files="transfer",
     containers="universe",
     native_urls=("https", "s3"),
+    s3_keys="/etc/keys/{user}",
 )
 IMAGE = DockerImage(locations=["registry.example.org/a/b:1"], digest=f"sha256:{'a' * 64}")
 WEB = DockerNetwork(ports=[DockerPort(internal=DockerInternalPort(port=8080), protocol="HTTP")])
@@ -66,6 +67,7 @@ def test_urls_that_the_pool_understands_are_its_own_and_the_runner_fetches_the_r
         "https://a.example.org/$(HOME)",
         "https://a.example.org/job.sh",
         "https://a.example.org/",
+        "https://ada:secret@a.example.org/mine.fits",
         "s3://s3.example.org/bucket/key.fits",
     ]
     assert carrying.brought_by_pool(urls, SETTINGS) == {urls[0]: "stars.fits", urls[-1]: "key.fits"}
@@ -79,6 +81,22 @@ def test_what_nobody_can_fetch_is_refused() -> None:
     ported = DockerContainer(image=IMAGE, network=WEB)
     (told,) = carrying.refusals(asked(ported), replace(SETTINGS, containers="job"))
     assert "ports are not reached" in str(told.filled)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "taken"),
+    [
+        ("https://s3.example.org", True),
+        ("s3.example.org:9000", True),
+        ("http://s3.example.org", False),
+        ("https://localhost:9000", False),
+    ],
+)
+def test_objects_are_asked_of_the_service_that_is_meant(endpoint: str, taken: bool) -> None:
+    thing = S3Data(endpoint=endpoint, bucket="b", object="key.fits")
+    told = [str(one.filled) for one in carrying.refusals(asked(ShellCommand(), thing), SETTINGS)]
+    assert told == ([] if taken else [told[0]])
+    assert all("by https, of services whose names have a dot" in words for words in told)
 
 
 def test_several_machines_are_refused_with_the_reason() -> None:
@@ -97,7 +115,7 @@ def test_a_container_of_the_pools_is_refused_what_it_cannot_have() -> None:
 def test_a_container_becomes_lines() -> None:
     one = session(executable=DockerContainer(image=IMAGE, network=WEB, command=["-c", "it's"]), duration=60)
     directory = batch.session_directory(SETTINGS.jobs.root, one.uuid)
-    files = carrying.lines(one, SETTINGS, directory, "job.sh")
+    files = carrying.lines(one, SETTINGS, directory, "job.sh", "alice")
     text = description(one, SETTINGS, Mapped(user="alice"), directory, now=float(one.start), files=files)
     lines = dict(line.split(" = ", 1) for line in text.split("\n")[:-1])
     assert lines["universe"] == "container"
@@ -135,12 +153,18 @@ def test_a_service_whose_time_is_over_has_done_what_it_should() -> None:
     assert over.state == "FAILED"
     assert [str(told.kind) for told in over.messages] == ["urn:time-limit"]
     runs = replace(held, status=2, slot="slot1_1@host", ports={"ebhpc0": 32000})
-    report = ports_report(one, runs)
+    report = ports_report(one, runs, SETTINGS)
     assert report is not None
     assert [(port.port, port.outer) for port in report.ports] == [(8080, 32000)]
-    own = ports_report(one, replace(runs, ports={}))
+    own = ports_report(one, replace(runs, ports={}), SETTINGS)
     assert own is not None
     assert own.ports[0].outer == 8080
+    podman = replace(SETTINGS.jobs, runtime=batch.ContainerRuntime(kind="podman", network="publish"))
+    publishing = replace(SETTINGS, jobs=podman)
+    assert ports_report(one, replace(runs, ports={}), publishing) is None
+    assert ports_report(one, runs, publishing) == report
+    assert "TARGET.HasDocker =?= true" in requirements(one, publishing)
+    assert "HasDocker" not in requirements(plain, publishing) + requirements(one, SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -148,6 +172,7 @@ def test_a_service_whose_time_is_over_has_done_what_it_should() -> None:
     [
         ({"jobs": batch.JobSettings(root=Path("/scratch"))}, "staging: job"),
         ({"files": "shared"}, "needs files: transfer"),
+        ({"s3_keys": None}, "needs s3_keys"),
     ],
 )
 def test_settings_that_do_not_fit_together_are_told(wrong: dict[str, Any], told: str) -> None:

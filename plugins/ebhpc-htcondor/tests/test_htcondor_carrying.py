@@ -12,9 +12,11 @@ from functools import partial
 from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
-from htcondor_lab import Place, ended, session, submitted, text_of, until, words
+from htcondor_lab import Place, ended, ready_to_carry, session, submitted, text_of, until, words
 from msgspec.structs import replace
 
 from ebhpc.model import (
@@ -24,7 +26,6 @@ from ebhpc.model import (
     DockerNetwork,
     DockerPort,
     Metadata,
-    Phase,
     Session,
     SimpleData,
 )
@@ -33,21 +34,9 @@ from ebhpc_htcondor.submitting import WAITS_FOR_FILES
 from tests.lab import containers
 from tests.labs import require
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 ON = {"apptainer": "TARGET.HasDocker =!= true", "docker": "TARGET.HasDocker =?= true"}
-
-
-def carrying(place: Place, **more: Any) -> HTCondorPlatform:
-    """A platform of whose files the pool sees none."""
-    root = place.state / "sessions"
-    jobs = {"root": str(root), "python": place.pool.python, "runtime": {"kind": "apptainer"}, "staging": "job"}
-    return place.platform(jobs=jobs, files="transfer", **more)
-
-
-def ready(platform: HTCondorPlatform, one: Session, command: list[str]) -> Session:
-    platform.prepared_to_carry(one, command=command)
-    return replace(one, phase=Phase.AVAILABLE)
 
 
 @contextmanager
@@ -70,7 +59,7 @@ def served(folder: Path) -> Iterator[str]:
 
 
 def test_a_jobs_files_go_there_and_come_back_without_a_shared_directory(place: Place, tmp_path: Path) -> None:
-    platform = carrying(place)
+    platform = place.carrying()
     text = b"the stars\n" * 1000
     data = tmp_path / "data"
     data.mkdir()
@@ -89,8 +78,8 @@ def test_a_jobs_files_go_there_and_come_back_without_a_shared_directory(place: P
         )
         one = session(data=data_there)
         wrong = session(data=(SimpleData(location=f"{url}/stars.txt#sha256={'0' * 64}"),))
-        one = submitted(platform, ready(platform, one, ["/bin/sh", "-c", script]))
-        wrong = submitted(platform, ready(platform, wrong, ["/bin/true"]))
+        one = submitted(platform, ready_to_carry(platform, one, ["/bin/sh", "-c", script]))
+        wrong = submitted(platform, ready_to_carry(platform, wrong, ["/bin/true"]))
         assert platform.ebhpc_submit(one) == one.native
         seen = until(platform, one, ended)
         assert platform.ebhpc_submit(one) == one.native
@@ -105,17 +94,17 @@ def test_a_jobs_files_go_there_and_come_back_without_a_shared_directory(place: P
     assert failed.state == "FAILED"
     assert "its sha256 is" in words(failed)
     # The queue is left when the files have come
-    place.pool.until(lambda: place.pool.queue() == [], 20, "the job is in the history")
-    assert until(carrying(place), one, ended).exit_code == 3  # as a driver would after a crash
-    assert carrying(place).ebhpc_submit(one) == one.native
+    place.pool.until(lambda: place.pool.queue() == [], 90, "the job is in the history")
+    assert until(place.carrying(), one, ended).exit_code == 3  # as a driver would after a crash
+    assert place.carrying().ebhpc_submit(one) == one.native
     for each in (one, wrong):
         platform.ebhpc_cleanup(each)
     assert text_of(platform, one, "results/sub/file") == "kept\n"
 
 
 def test_a_job_whose_files_did_not_all_get_to_the_schedd_is_submitted_anew(place: Place) -> None:
-    platform = carrying(place, answer_within="4s")
-    one = ready(platform, session(), ["/bin/echo", "at last"])
+    platform = place.carrying(answer_within="4s")
+    one = ready_to_carry(platform, session(), ["/bin/echo", "at last"])
     half = sent_in_part(place, platform, one)
     one = submitted(platform, one)
     assert one.native != half
@@ -125,8 +114,8 @@ def test_a_job_whose_files_did_not_all_get_to_the_schedd_is_submitted_anew(place
 
 
 def test_a_job_that_was_removed_before_it_had_its_files_is_submitted_anew(place: Place) -> None:
-    platform = carrying(place)
-    one = ready(platform, session(), ["/bin/echo", "at last"])
+    platform = place.carrying()
+    one = ready_to_carry(platform, session(), ["/bin/echo", "at last"])
     half = sent_in_part(place, platform, one)
     place.pool.run(["condor_rm", half], user="root")  # as the schedd does when the sender goes away
     one = submitted(platform, one)
@@ -135,8 +124,8 @@ def test_a_job_that_was_removed_before_it_had_its_files_is_submitted_anew(place:
 
 
 def test_a_job_that_the_schedd_lets_go_only_after_it_has_its_files_is_not_submitted_anew(place: Place) -> None:
-    platform = carrying(place)
-    one = ready(platform, session(), ["/bin/true"])
+    platform = place.carrying()
+    one = ready_to_carry(platform, session(), ["/bin/true"])
     half = sent_in_part(place, platform, one)
     later = threading.Timer(2, place.pool.run, (["condor_qedit", half, "HoldReasonCode", "1"],), {"user": "root"})
     later.start()
@@ -159,12 +148,12 @@ def sent_in_part(place: Place, platform: HTCondorPlatform, one: Session) -> str:
 
 
 def test_what_an_owner_writes_into_his_job_does_not_lead_our_files_elsewhere(place: Place, tmp_path: Path) -> None:
-    platform = carrying(place)
+    platform = place.carrying()
     victim = tmp_path / "victim"
     victim.write_text("untouched")
-    one = ready(platform, session(), ["/bin/echo", "owned"])
+    one = ready_to_carry(platform, session(), ["/bin/echo", "owned"])
     one = submitted(platform, one)
-    place.pool.until(lambda: [job for job in place.pool.queue() if job["JobStatus"] == 4], 30, "it has run")
+    place.pool.until(lambda: [job for job in place.pool.queue() if job["JobStatus"] == 4], 90, "it has run")
     number = str(one.native)
     for name in ("SUBMIT_TransferOutputRemaps", "TransferOutputRemaps"):
         place.pool.run(["condor_qedit", number, name, f'"output={victim};report={victim}"'], user="alice")
@@ -177,7 +166,7 @@ def test_what_an_owner_writes_into_his_job_does_not_lead_our_files_elsewhere(pla
     assert victim.read_text() == "untouched"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sessions", "victim"]
     platform.ebhpc_cleanup(one)
-    place.pool.until(lambda: place.pool.queue() == [], 20, "nothing is left")
+    place.pool.until(lambda: place.pool.queue() == [], 90, "nothing is left")
 
 
 def _quick() -> Any:
@@ -186,7 +175,7 @@ def _quick() -> Any:
 
 
 def test_check_tries_the_way_of_the_files(place: Place) -> None:
-    found = list(carrying(place).ebhpc_check())
+    found = list(place.carrying().ebhpc_check())
     assert [one for one in found if one.level == "ERROR" and one.subject != "nodes.containers"] == []
     told = {one.subject: one.text for one in found}
     assert "confined" in told["files"]
@@ -197,15 +186,21 @@ def test_check_tries_the_way_of_the_files(place: Place) -> None:
 
 @pytest.mark.containers
 @pytest.mark.parametrize("runtime", ["apptainer", "docker"])
-def test_the_pool_runs_a_container_by_its_digest_and_words_arrive_as_they_are(place: Place, runtime: str) -> None:
+def test_the_pool_runs_containers_by_their_digest_with_words_as_they_are_and_ports_that_are_reached(
+    place: Place, runtime: str
+) -> None:
     lacking = containers.missing()
     require(not lacking, f"containers cannot be tested: {'; '.join(lacking)}")
-    platform = carrying(place, containers="universe", requirements=ON[runtime])
+    platform = by_pool(place, runtime)
     hostile = ["$(id) `id`", 'it\'s "quoted"', "$$(Arch) $$$(HOME) $ENV(PATH) $(DOLLAR", "a\\", '\\"', "", " x "]
     hostile += ["ü✓", "* ? ~"]
     has_docker = place.pool.docker("node3") if runtime == "docker" else nullcontext()
     with containers.registry() as registry, has_docker:
         image = DockerImage(locations=[registry.location], digest=registry.digest)
+        # apptainer's containers have their machine's network, docker's one of their own
+        port = 8080 if runtime == "docker" else free_port()
+        service = session(executable=serving(image, port), memory=500, duration=600)
+        brief = session(executable=serving(image, 8080 if runtime == "docker" else free_port()), memory=500, duration=4)
         script = (
             'id -u; for word; do printf "<%s>\\n" "$word"; done; printf "%s\\n" "$WORD"; '
             'echo kept >"$EBHPC_RESULTS/file"'
@@ -214,8 +209,18 @@ def test_the_pool_runs_a_container_by_its_digest_and_words_arrive_as_they_are(pl
             image=image, entrypoint="/bin/sh", command=["-c", script, "sh", *hostile], environment={"WORD": hostile[1]}
         )
         one = session(executable=executable, memory=500)
-        platform.ebhpc_prepare(one)
-        one = submitted(platform, one)
+        bad = session(executable=replace(executable, image=replace(image, digest=f"sha256:{'0' * 64}")), memory=500)
+        for each in (service, brief, one, bad):
+            platform.ebhpc_prepare(each)
+        service, brief, one, bad = (submitted(platform, each) for each in (service, brief, one, bad))
+
+        seen = until(platform, service, lambda seen: bool(seen.connectors) or ended(seen))
+        assert seen.state == "RUNNING", words(seen)
+        (way,) = seen.connectors or ()
+        outer = urlsplit(str(way.location)).port
+        assert (outer == port) == (runtime == "apptainer")
+        assert place.pool.until(lambda: fetched(f"{way.location}/hello"), 60, "the service answers") == "from within\n"
+
         seen = until(platform, one, ended)
         assert seen.state == "SUCCEEDED", words(seen)
         told = text_of(platform, one).split("\n")
@@ -224,35 +229,42 @@ def test_the_pool_runs_a_container_by_its_digest_and_words_arrive_as_they_are(pl
         assert told[-2] == hostile[1]
         assert text_of(platform, one, "results/file") == "kept\n"
         platform.ebhpc_cleanup(one)
-        bad = replace(executable, image=replace(image, digest=f"sha256:{'0' * 64}"))
-        other = session(executable=bad, memory=500)
-        platform.ebhpc_prepare(other)
-        other = submitted(platform, other)
-        failed = until(platform, other, ended)
+        failed = until(platform, bad, ended)
         assert failed.state == "FAILED", words(failed)
+        platform.ebhpc_cleanup(bad)
+        seen = until(platform, brief, ended)
+        assert seen.state == "SUCCEEDED", words(seen)
+        assert "time is over" in words(seen)
+        platform.ebhpc_cleanup(brief)
+        platform.ebhpc_cancel(service)
+        place.pool.until(lambda: not fetched(f"{way.location}/hello"), 60, "the service has ended")
+        platform.ebhpc_cleanup(service)
 
 
-@pytest.mark.containers
-def test_a_service_of_the_pools_is_reached_and_ends_with_its_time(place: Place) -> None:
-    lacking = containers.missing()
-    require(not lacking, f"containers cannot be tested: {'; '.join(lacking)}")
-    platform = carrying(place, containers="universe", requirements=ON["apptainer"])
-    with containers.registry() as registry, socket.socket() as free:
+def by_pool(place: Place, runtime: str) -> HTCondorPlatform:
+    """A platform whose containers the pool runs, by one of the two."""
+    own_network = {"kind": "podman", "network": "publish"} if runtime == "docker" else {"kind": "apptainer"}
+    return place.carrying(runtime=own_network, containers="universe", requirements=ON[runtime])
+
+
+def serving(image: DockerImage, port: int) -> DockerContainer:
+    """A container with a page, ``/hello``."""
+    script = f'cd "$EBHPC_RESULTS" && echo from within >hello && exec httpd -f -p {port}'
+    ways = DockerNetwork(ports=[DockerPort(internal=DockerInternalPort(port=port), protocol="HTTP")])
+    return DockerContainer(image=image, entrypoint="/bin/sh", command=["-c", script], network=ways)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
-        image = DockerImage(locations=[registry.location], digest=registry.digest)
-        executable = DockerContainer(
-            image=image,
-            entrypoint="/bin/httpd",
-            command=["-f", "-p", str(port)],
-            network=DockerNetwork(ports=[DockerPort(internal=DockerInternalPort(port=port), protocol="HTTP")]),
-        )
-        one = session(executable=executable, memory=500, duration=4)
-        platform.ebhpc_prepare(one)
-        one = submitted(platform, one)
-        seen = until(platform, one, lambda seen: bool(seen.connectors))
-        assert [str(way.location) for way in seen.connectors or ()] == [f"http://localhost:{port}"]
-        seen = until(platform, one, ended)
-    assert seen.state == "SUCCEEDED", words(seen)
-    assert "time is over" in words(seen)
+        port: int = free.getsockname()[1]
+        return port
+
+
+def fetched(url: str) -> str:
+    """Return what is behind a URL; nothing where nobody answers."""
+    try:
+        answer = httpx.get(url, trust_env=False)
+    except httpx.TransportError:
+        return ""
+    return answer.text if answer.status_code == 200 else ""

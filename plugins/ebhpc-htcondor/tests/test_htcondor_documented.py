@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -49,10 +52,10 @@ def test_the_example_can_be_used_with_its_defaults_spelled_out(tmp_path: Path) -
     assert given["enabled"] is False
     plain = yaml.safe_load(EXAMPLE)["settings"]
     assert read_settings(HTCondorSettings, given["settings"]) == read_settings(HTCondorSettings, plain)
-    built = ebhpc_platform("htcondor", "pool", plain, tmp_path)
+    built = ebhpc_platform("htcondor", "pool", plain, tmp_path, 60.0)
     assert isinstance(built, HTCondorPlatform)
     assert built.ebhpc_promises() == ("queue",)
-    assert ebhpc_platform("local", "pool", {}, tmp_path) is None
+    assert ebhpc_platform("local", "pool", {}, tmp_path, 60.0) is None
 
 
 @pytest.mark.parametrize(
@@ -71,7 +74,32 @@ def test_the_example_can_be_used_with_its_defaults_spelled_out(tmp_path: Path) -
 )
 def test_a_wrong_setting_is_told(tmp_path: Path, wrong: dict[str, object], told: str) -> None:
     with pytest.raises(SettingsError, match=re.escape(told)):
-        ebhpc_platform("htcondor", "pool", {**LEAST, **wrong}, tmp_path)
+        ebhpc_platform("htcondor", "pool", {**LEAST, **wrong}, tmp_path, 60.0)
+
+
+def test_jobs_that_would_be_submitted_after_they_should_have_their_claims_are_a_wrong_setting_with_its_line(
+    tmp_path: Path,
+) -> None:
+    kept = {"start_expression": True, "reservations": "/scratch/kept", "early": "90s"}
+    platform = {"name": "pool", "kind": "htcondor", "lead": "90s", "settings": {**LEAST, **kept}}
+    config = tmp_path / "ebhpc.yaml"
+    config.write_text(yaml.safe_dump({"platforms": [platform]}, sort_keys=False))
+    line = next(at for at, text in enumerate(config.read_text().splitlines(), 1) if "lead:" in text)
+    own = {"EBHPC_STATE": str(tmp_path / "state")}
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        whole = [sys.executable, "-m", "ebhpc", *words, "--config", str(config)]
+        return subprocess.run(whole, env=os.environ | own, capture_output=True, text=True, timeout=120, check=False)
+
+    assert run("db", "upgrade").returncode == 0
+    done = run("check")
+    assert done.returncode == 2
+    assert f"{config}:{line}: " in done.stderr
+    assert "lead: expected more than settings.early (90 s)" in done.stderr
+    built = ebhpc_platform("htcondor", "pool", platform["settings"], tmp_path, 91.0)  # type: ignore[arg-type]
+    assert isinstance(built, HTCondorPlatform)
+    queue_alone = {**LEAST, "early": "90s"}
+    assert ebhpc_platform("htcondor", "pool", queue_alone, tmp_path, 1.0) is not None
 
 
 def test_a_number_that_nobody_knows_is_said_to_be_unknown() -> None:

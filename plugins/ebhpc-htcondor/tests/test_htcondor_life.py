@@ -13,7 +13,7 @@ from ebhpc_htcondor.states import hold
 from tests.lab import containers
 from tests.labs import require
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
 
 
 def test_a_session_is_submitted_once_as_its_user_followed_and_leaves_nothing(place: Place) -> None:
@@ -79,7 +79,7 @@ def test_a_snapshot_tells_of_slots_jobs_and_who_comes_first(place: Place) -> Non
     site = pool.sleep(300, request_cpus=1, **{"+MaxWallTime": 400, "requirements": 'regexp("node1", TARGET.Name)'})
     gpu = pool.sleep(300, user="bob", request_cpus=1, request_gpus=2, request_FPGAs=0)
     fpga = pool.sleep(300, user="bob", request_FPGAs=1, request_cpus=1)
-    pool.until(lambda: [job["JobStatus"] for job in pool.queue()] == [2] * 4, 30, "all run")
+    pool.until(lambda: [job["JobStatus"] for job in pool.queue()] == [2] * 4, 90, "all run")
     picky = pool.sleep(300, request_cpus=4, requirements='regexp("node[12]", TARGET.Name)', concurrency_limits="matlab")
     never = pool.sleep(300, request_cpus=1, requirements="TARGET.NoSuchThing > 3")
     huge = pool.sleep(300, user="bob", request_cpus=100)
@@ -89,7 +89,7 @@ def test_a_snapshot_tells_of_slots_jobs_and_who_comes_first(place: Place) -> Non
         now = platform.ebhpc_snapshot(int(time.time()))
         return len(now.running) >= 4 and sum(job.partitions != ("pool",) for job in now.waiting) >= 2
 
-    pool.until(sorted_out, 20, "the pool knows what runs, and what is alike in what waits")
+    pool.until(sorted_out, 90, "the pool knows what runs, and what is alike in what waits")
     told = platform.ebhpc_snapshot(int(time.time()))
     nodes = {node.name.partition("@")[0]: node for node in told.nodes}
     assert {name: (node.cores, node.memory) for name, node in nodes.items()} == {
@@ -155,7 +155,7 @@ def test_a_job_that_runs_for_too_long_is_ended_by_its_runner_and_by_the_pool(pla
     assert any(str(told.kind) == "urn:time-limit" for told in seen.messages), words(seen)
     # One whose runner does not end it: allowed_execute_duration is not kept where no files are transferred
     number = place.pool.sleep(300, allowed_job_duration=1)
-    place.pool.until(lambda: [job for job in place.pool.queue() if job["JobStatus"] == 5], 30, "it is held")
+    place.pool.until(lambda: [job for job in place.pool.queue() if job["JobStatus"] == 5], 90, "it is held")
     (held,) = [job for job in platform.pool.look(None).jobs if job.id == number]
     assert held.hold_code == 46
     assert hold(held.hold_code).kind == "urn:time-limit"

@@ -14,13 +14,18 @@ from tests.lab.htcondor import Pool, htcondor_pool, missing
 from tests.labs import require
 
 
-@pytest.fixture(scope="session")
-def htcondor() -> Iterator[Pool]:
-    """A pool of three machines."""
+def running_pool() -> Iterator[Pool]:
+    """Run a pool of three machines while a fixture lasts."""
     lacking = missing()
     require(not lacking, f"the HTCondor lab cannot run: {'; '.join(lacking)}")
     with htcondor_pool() as pool:
         yield pool
+
+
+@pytest.fixture(scope="session")
+def htcondor() -> Iterator[Pool]:
+    """A pool of three machines."""
+    yield from running_pool()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +25,8 @@ from tests.lab.namespace import Namespace
 SERVICE = "ebhpc"
 _PODMAN = "/run/podman/podman.sock"
 CHECKOUT = "/opt/ebhpc"
+LIMIT = 90.0
+"""Seconds that the pool may take for anything that it does of itself, on a machine that is busy with other things."""
 SHIPPED = f"{CHECKOUT}/plugins/ebhpc-htcondor/ebhpc_htcondor/pool"
 """What an operator installs on the machines of a pool that keeps start times."""
 
@@ -189,14 +190,14 @@ class Pool:
             yield
         finally:
             daemon.resume()
-            self.until(self._answers, 30, "the pool answers")
+            self.until(self._answers, LIMIT, "the pool answers")
 
     def killed(self, daemon: Daemon) -> None:
         """Kill a daemon, and wait until the master has started it again."""
         before = {process.pid for process in daemon.processes()}
         daemon.kill()
-        self.until(lambda: {one.pid for one in daemon.processes()} - before, 90, f"{daemon.name} is started again")
-        self.until(self._answers, 30, "the pool answers")
+        self.until(lambda: {one.pid for one in daemon.processes()} - before, LIMIT, f"{daemon.name} is started again")
+        self.until(self._answers, LIMIT, "the pool answers")
 
     # --- the whole
 
@@ -211,8 +212,8 @@ class Pool:
         place.symlink_to(self.reservations)
         self.run(["/recipe/start.sh", *(machine.name for machine in self.machines)], user="root")
         self.namespace.start(["/usr/sbin/condor_master", "-f"], "root", "/var/log/condor/master.out")
-        self.until(lambda: listens(self.port), 30, "the collector listens")
-        self.until(self._answers, 30, "all daemons answer")
+        self.until(lambda: listens(self.port), LIMIT, "the collector listens")
+        self.until(self._answers, LIMIT, "all daemons answer")
 
     @contextlib.contextmanager
     def docker(self, machine: str) -> Iterator[None]:
@@ -235,28 +236,49 @@ class Pool:
         self.run(["condor_advertise", "-tcp", "INVALIDATE_STARTD_ADS"], user="root", data=forget)
         words = ["condor_status", "-af", "HasDocker", "-constraint", f'Name == "slot1@{machine}@localhost"']
         said = {True: "true", False: "undefined"}[there]
-        self.until(lambda: self.run(words, user="root").stdout.strip() == said, 60, f"HasDocker is {said}")
+        self.until(lambda: self.run(words, user="root").stdout.strip() == said, LIMIT, f"HasDocker is {said}")
 
     def _start_podman(self) -> None:
         if (self.root / _PODMAN.lstrip("/")).exists():
             return
-        shutil.copy(Path(containers.__file__).with_name("containers.conf"), self.root / "etc/containers")
+        conf = Path(containers.__file__).with_name("containers.conf").read_text(encoding="utf-8")
+        # Ports are published by a program of the user's: this machine's own firewall is none of the lab's business
+        conf = conf.replace("[containers]\n", '[containers]\nnetns = "slirp4netns"\n')
+        self._write("/etc/containers/containers.conf", conf)
         words = ["/usr/bin/podman", "system", "service", "--time=0", f"unix://{_PODMAN}"]
         self.namespace.start(words, "root", "/var/log/condor/podman.out")
         socket = self.root / _PODMAN.lstrip("/")
-        self.until(socket.exists, 30, "podman answers")
+        self.until(socket.exists, LIMIT, "podman answers")
+        # Where HTCondor asks for a container's published ports
+        (self.root / "run/docker.sock").symlink_to(_PODMAN)
         # Those who may use docker's socket are its administrators; here everybody is
         socket.chmod(0o666)
 
     def reconfigure(self, **changes: str) -> None:
-        """Change settings, and let all daemons read them."""
+        """Change settings, and let all daemons read them.
+
+        The master never starts a daemon that has died a moment before it reads its settings: nothing may be dead when
+        it is asked to, and nothing may be killed until it has done so.
+        """
         self.changes.update(changes)
         self._write_conf()
+        daemons = self._daemons()
+        self.until(lambda: all(daemon.running for daemon in daemons), 90, "all daemons run")
+        before = self._readings()
         self.run(["condor_reconfig", "-all"], user="root")
+        self.until(lambda: self._readings() > before, 60, "the master has read its settings")
 
-    def clean(self, timeout: float = 30.0) -> None:
+    def _readings(self) -> int:
+        """Return how often the master has read its settings anew."""
+        return self.logs()["MasterLog"].count("Reconfiguring all managed daemons")
+
+    def _daemons(self) -> tuple[Daemon, ...]:
+        startds = [self.startd(machine.name) for machine in self.machines]
+        return (self.collector, self.negotiator, self.schedd, *startds)
+
+    def clean(self, timeout: float = LIMIT) -> None:
         """Make everything as it was at the start: daemons up, nothing queued, nothing reserved."""
-        for daemon in (self.collector, self.negotiator, self.schedd, *(self.startd(one.name) for one in self.machines)):
+        for daemon in self._daemons():
             daemon.resume()
         self.master.resume()
         self.until(self._answers, timeout, "the pool answers")
@@ -295,7 +317,8 @@ class Pool:
     def _answers(self) -> bool:
         """Whether the collector knows of every daemon, and the schedd answers."""
         said = self.run(["condor_status", "-any", "-af", "MyType"], user="root", check=False).stdout.split()
-        wanted = {"Scheduler", "Negotiator"} <= set(said) and said.count("Machine") >= len(self.machines)
+        there = {"DaemonMaster", "Scheduler", "Negotiator"} <= set(said)
+        wanted = there and said.count("Machine") >= len(self.machines)
         return wanted and self.run(["condor_q", "-totals"], user="root", check=False).returncode == 0
 
     def _write_conf(self) -> None:

@@ -20,7 +20,7 @@ _RECIPE = debian.Recipe(
     packages=(
         *("condor", "ca-certificates", "python3-venv", "procps"),
         *("busybox-static", "squashfuse", "fuse3", "uidmap", "squashfs-tools"),
-        *("podman", "podman-docker", "runc"),
+        *("podman", "podman-docker", "runc", "slirp4netns"),
     ),
 )
 
