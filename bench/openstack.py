@@ -21,21 +21,22 @@ from typing import Any
 from msgspec.structs import replace
 
 from ebhpc.batch.ssh import SshConnection
-from ebhpc.model import Allocation, Demand, Identity, JupyterNotebook, Phase, Session, Shape, SimpleCompute
+from ebhpc.model import Allocation, Demand, Identity, JupyterNotebook, Phase, Session, Shape, SimpleCompute, kinds
 from ebhpc.planning import Timeline, flavored, windows
 from ebhpc_openstack import ebhpc_platform
 from ebhpc_openstack.asking import Answer, Call
 from ebhpc_openstack.platform import OpenStackPlatform
+from tests.broker import RunningBroker
 from tests.lab.openstack import Cloud, openstack_cloud
 from tests.lab.openstack.layout import Host
 
 _QUESTIONS = ("server list", "flavor list", "limits show --absolute", "hypervisor list", "network list")
 
 
-def platform_on(cloud: Cloud, folder: Path) -> OpenStackPlatform:
-    """Build a platform on the lab's cloud."""
+def settings_on(cloud: Cloud, folder: Path) -> dict[str, Any]:
+    """Return the settings of a platform on the lab's cloud."""
     ssh = cloud.ssh
-    settings = {
+    return {
         "ssh": {
             "host": ssh.host,
             "port": ssh.port,
@@ -50,7 +51,11 @@ def platform_on(cloud: Cloud, folder: Path) -> OpenStackPlatform:
         "answer_within": "60s",
         "capacity": "own",
     }
-    built = ebhpc_platform("openstack", "cloud", settings, folder)
+
+
+def platform_on(cloud: Cloud, folder: Path) -> OpenStackPlatform:
+    """Build a platform on the lab's cloud."""
+    built = ebhpc_platform("openstack", "cloud", settings_on(cloud, folder), folder)
     assert isinstance(built, OpenStackPlatform)
     return built
 
@@ -63,6 +68,15 @@ def timed(rounds: int, act: Callable[[], Any]) -> float:
         act()
         found.append(time.perf_counter() - began)
     return statistics.median(found)
+
+
+def in_turn(rounds: int, *acts: Callable[[], Any]) -> list[float]:
+    """Return the medians of the seconds that things take which are done in turn, so that what else goes on hits all."""
+    found: list[list[float]] = [[] for _ in acts]
+    for _ in range(rounds):
+        for times, act in zip(found, acts, strict=True):
+            times.append(timed(1, act))
+    return [statistics.median(times) for times in found]
 
 
 class Counted:
@@ -171,7 +185,7 @@ def begun(platform: OpenStackPlatform, sessions: list[Session]) -> None:
     from ebhpc_openstack import results
 
     for one in sessions:
-        results.begun(session_directory(platform.settings.jobs.root, one.uuid), time.time(), "server", [])
+        results.begun(session_directory(platform.settings.jobs.root, one.uuid), time.time(), "server", {})
 
 
 def offer(platform: OpenStackPlatform, timeline: Timeline) -> int:
@@ -181,6 +195,51 @@ def offer(platform: OpenStackPlatform, timeline: Timeline) -> int:
     asked = flavored(wanted, timeline.snapshot.flavors or ())
     assert asked is not None
     return len(windows(replace(asked, duration=3600), timeline, now=now))
+
+
+def requests(cloud: Cloud, folder: Path, rounds: int, call: Callable[[], Any]) -> tuple[float, float]:
+    """Measure a broker's answer to a request, as its client sees it, and API calls in turn with it."""
+    place = folder / "broker"
+    place.mkdir()
+    platform = {
+        "name": "cloud",
+        "kind": "openstack",
+        "lead": "1s",
+        "refresh": "5s",
+        "settings": settings_on(cloud, place),
+    }
+    broker = RunningBroker(place, {"platforms": [platform], "api": {"workers": 1}})
+    wanted = {
+        "executable": {"kind": kinds.JUPYTER_NOTEBOOK, "location": "http://127.0.0.1:9/note.ipynb"},
+        "compute": {"kind": kinds.SIMPLE_COMPUTE, "cores": {"min": 1}, "memory": {"min": 1}},
+    }
+    try:
+        broker.make_ready()
+        broker.start("api")
+        broker.start("drive")
+        broker.wait_ready()
+        with broker.client() as client:
+            end = time.monotonic() + 60
+            while client.offers(wanted).result != "YES":
+                assert time.monotonic() < end, broker.logs()
+                time.sleep(0.5)
+
+            def ask() -> None:
+                offers = client.offers(wanted)
+                assert offers.result == "YES", offers
+                asked.extend(str(one.meta.uuid) for one in offers.offers or ())
+
+            asked: list[str] = []
+            took: list[list[float]] = [[], []]
+            for _ in range(rounds):
+                took[0].append(timed(1, ask))
+                took[1].append(timed(1, call))
+                # Else what is offered would fill the cloud
+                while asked:
+                    client.reject(asked.pop())
+            return statistics.median(took[0]), statistics.median(took[1])
+    finally:
+        broker.stop()
 
 
 def show(name: str, seconds: float, words: str = "") -> None:
@@ -215,13 +274,18 @@ def main() -> None:
         timeline = Timeline.of(platform.ebhpc_snapshot(int(time.time())))
         found = timed(given.rounds, lambda: offer(platform, timeline))
         show("an offer, from what is known", found, f"{found / empty:.2f} of one API call; wanted: at most 1.2")
+        post, bare = requests(cloud, Path(folder), given.rounds, lambda: platform.cloud.ask(limits))
+        show("POST /requests, of a whole broker", post, f"{post / bare:.2f} of one API call in turn with it")
         sessions = fill(platform, given.sessions)
         begun(platform, sessions)
-        listing = timed(5, platform.cloud.servers)
         counted = Counted(platform)
         platform.cloud._asker = counted
-        followed = timed(5, lambda: platform.ebhpc_observe(sessions))
-        said = f"{counted.questions / 5:.0f} question of {counted.calls / 5:.0f} call"
+        platform.ebhpc_observe(sessions)
+        said = f"{counted.questions} question of {counted.calls} call"
+        listing, followed = in_turn(given.rounds, platform.cloud.servers, lambda: platform.ebhpc_observe(sessions))
+        before = time.process_time()
+        platform.ebhpc_observe(sessions)
+        said += f"; {followed / listing:.2f} of one listing, {(time.process_time() - before) * 1000:.0f} ms of CPU here"
         show(f"one listing of {given.sessions} servers", listing, "")
         show(f"{given.sessions} sessions followed", followed, said)
         one = platform.cloud.servers()[0].id

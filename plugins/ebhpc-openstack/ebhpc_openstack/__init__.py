@@ -15,6 +15,7 @@ from ebhpc.batch.ssh import SshConnection
 from ebhpc.config import read_settings
 from ebhpc.hookspecs import hookimpl
 from ebhpc_openstack.asking import LoginHost
+from ebhpc_openstack.forwarding import Forwards
 from ebhpc_openstack.platform import OpenStackPlatform
 from ebhpc_openstack.settings import OpenStackSettings
 
@@ -30,7 +31,11 @@ def ebhpc_platform(kind: str, name: str, settings: Mapping[str, Any], state: Pat
         return None
     read = read_settings(OpenStackSettings, settings)
     host = LoginHost(SshConnection(read.ssh), cloud=read.cloud, python=read.python, within=float(read.answer_within))
-    return OpenStackPlatform(name, read, state, host)
+    connectors = read.connectors
+    forwards = None
+    if connectors.address is not None:
+        forwards = Forwards(SshConnection(read.ssh), connectors.address, connectors.ports)
+    return OpenStackPlatform(name, read, state, host, forwards=forwards)
 
 
 __all__ = ["OpenStackPlatform", "OpenStackSettings", "ebhpc_platform"]

@@ -52,6 +52,7 @@ def findings(platform: OpenStackPlatform) -> Iterator[Finding]:
     yield from _flavors(platform, look)
     yield from _zones(platform, look)
     yield from _image(platform)
+    yield from _forwards(platform)
 
 
 def _ok(subject: str, text: str) -> Finding:
@@ -144,3 +145,15 @@ def _image(platform: OpenStackPlatform) -> Iterator[Finding]:
         yield Finding(level="ERROR", subject="image", text=f"there is no active image {name}", advice=advice)
         return
     yield _ok("image", f"{name} is {found}; user data has room for {LARGEST} characters")
+
+
+def _forwards(platform: OpenStackPlatform) -> Iterator[Finding]:
+    if platform.forwards is None:
+        return
+    problem = platform.forwards.prevented()
+    if problem is not None:
+        advice = "connectors.address must be one of this host, and the login host's sshd allow AllowTcpForwarding"
+        yield Finding(level="ERROR", subject="ports", text=problem, advice=advice)
+        return
+    first, last = platform.settings.connectors.ports
+    yield _ok("ports", f"{last - first + 1} ports of {platform.settings.connectors.address} may lead to servers")

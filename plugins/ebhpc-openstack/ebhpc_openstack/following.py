@@ -6,7 +6,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -16,12 +17,16 @@ from ebhpc.plugins import SessionFailed
 from ebhpc_openstack import console, notes, records, results
 from ebhpc_openstack.asking import CloudFault
 from ebhpc_openstack.cloud import Cloud
+from ebhpc_openstack.forwarding import Forwards, NoPort
 from ebhpc_openstack.launching import SETTLE, Launches
 from ebhpc_openstack.settings import OpenStackSettings
 from ebhpc_openstack.snapshot import Refusal, session_of
 from ebhpc_openstack.states import no_host, status
 
 log = logging.getLogger("ebhpc_openstack")
+
+_KNOWN = 4096
+"""Sessions whose directories' names are kept."""
 
 _PATIENCE = 15.0
 """Seconds after which the console of a server that is off has all that it will ever have."""
@@ -37,12 +42,16 @@ class Follower:
         launches: Launches,
         clock: Callable[[], float],
         monotonic: Callable[[], float] = time.monotonic,
+        *,
+        forwards: Forwards | None = None,
     ) -> None:
         self._settings = settings
         self._cloud = cloud
         self._launches = launches
         self._clock = clock
         self._monotonic = monotonic
+        self._forwards = forwards
+        self._directory = lru_cache(_KNOWN)(partial(session_directory, settings.jobs.root))
         self._lock = threading.Lock()
         self._looked: float | None = None
         self._servers: tuple[records.Server, ...] = ()
@@ -70,7 +79,7 @@ class Follower:
                 self._listen([(session, found[session.uuid]) for session in sessions if session.uuid in found])
         for session in sessions:
             said = self._native(session, found.get(session.uuid))
-            directory = session_directory(self._settings.jobs.root, session.uuid)
+            directory = self._directory(session.uuid)
             yield observation(session, said, read_report(directory), self._settings.jobs)
 
     def room_refused(self, session: Session) -> None:
@@ -123,7 +132,7 @@ class Follower:
         due = []
         for session in missing:
             note = notes.read(root, session.uuid)
-            ended = session_directory(root, session.uuid).marked_to_end()
+            ended = self._directory(session.uuid).marked_to_end()
             if note.waits and note.next <= now and not ended:
                 due.append(session)
         if not due:
@@ -147,7 +156,7 @@ class Follower:
         """Read the consoles of servers that boot, or that are off; then look which ports answer."""
         wanted: dict[str, tuple[Session, records.Server, SessionDirectory]] = {}
         for session, server in found:
-            directory = session_directory(self._settings.jobs.root, session.uuid)
+            directory = self._directory(session.uuid)
             seen = status(server.status).seen
             boots = seen == "UP" and not results.has_begun(directory)
             if (boots or seen == "OFF") and directory.path.is_dir() and not results.has_ended(directory):
@@ -159,61 +168,76 @@ class Follower:
         self._reach(found)
 
     def _take(self, session: Session, server: records.Server, directory: SessionDirectory, told: console.Told) -> None:
-        node = self._addresses.get(session.uuid, server.name)
-        if told.begun is not None and not results.has_begun(directory):
-            results.begun(directory, float(told.begun), node, [])
-        if told.ended is not None:
-            results.ended(directory, told, node, self._answering(session, directory))
-
-    def _answering(self, session: Session, directory: SessionDirectory) -> list[int]:
         report = read_report(directory)
-        return [port.port for port in report.ports] if report is not None else []
+        known = report.node if report is not None and report.ports else server.name
+        node = self._addresses.get(session.uuid, known)
+        if told.begun is not None and not results.has_begun(directory):
+            results.begun(directory, float(told.begun), node, {})
+        if told.ended is not None:
+            results.ended(directory, told, node, self._answering(directory))
+            if self._forwards is not None:
+                self._forwards.end(session.uuid)
+
+    def _answering(self, directory: SessionDirectory) -> dict[int, int]:
+        """Return the ports that are known to answer, and of each by which port it is reached."""
+        report = read_report(directory)
+        return {port.port: port.outer for port in report.ports} if report is not None else {}
 
     def _reach(self, found: Sequence[tuple[Session, records.Server]]) -> None:
         """Look which of the sessions' ports answer at their address, and note those that do."""
-        places: list[tuple[Session, SessionDirectory, str, int]] = []
+        asked: list[_Reached] = []
         for session, server in found:
-            directory = session_directory(self._settings.jobs.root, session.uuid)
             ports = published(session)
-            begun = results.has_begun(directory) and not results.has_ended(directory)
-            if not ports or not begun or status(server.status).seen != "UP":
+            if not ports or status(server.status).seen != "UP":
                 continue
-            if len(self._answering(session, directory)) == len(ports):
+            directory = self._directory(session.uuid)
+            if not results.has_begun(directory) or results.has_ended(directory):
+                continue
+            known = self._answering(directory)
+            if self._forwards is None and len(known) == len(ports):
                 continue
             address = self._address(session, server)
-            places += [(session, directory, address, port) for port in ports] if address else []
-        if not places:
-            return
-        answers = self._cloud.reachable([(address, port) for _, _, address, port in places])
-        for session, directory, address, _ in {one[0].uuid: one for one in places}.values():
-            answering = [
-                place[3]
-                for place, answer in zip(places, answers, strict=True)
-                if answer and place[0].uuid == session.uuid
-            ]
-            if answering:
-                report = read_report(directory)
-                started = report.started if report is not None and report.started else self._clock()
-                results.begun(directory, started, address, answering)
+            if address is not None:
+                asked.append(_Reached(session, directory, address, known, ports))
+        places = [(one.address, port) for one in asked for port in one.ports if port not in one.known]
+        answers = dict(zip(places, self._cloud.reachable(places), strict=True)) if places else {}
+        for one in asked:
+            answering = [port for port in one.ports if port in one.known or answers[one.address, port]]
+            self._note(one, answering)
+
+    def _note(self, one: _Reached, answering: Sequence[int]) -> None:
+        """Note by which ports those that answer are reached; where they are forwarded, see that they are still."""
+        node, ports = one.address, {port: port for port in answering}
+        if self._forwards is not None and (address := self._settings.connectors.address) is not None:
+            node = self._settings.connectors.name or address
+            ports = {}
+            for port in answering:
+                try:
+                    ports[port] = self._forwards.keep(one.session.uuid, one.address, port, one.known.get(port))
+                except NoPort as none:
+                    log.warning("session %s: port %d is not forwarded: %s", one.session.uuid, port, none)
+        self._addresses[one.session.uuid] = node
+        if ports != one.known:
+            report = read_report(one.directory)
+            started = report.started if report is not None and report.started else self._clock()
+            results.begun(one.directory, started, node, ports)
 
     def _address(self, session: Session, server: records.Server) -> str | None:
         connectors = self._settings.connectors
-        if connectors.through == "address":
+        if connectors.through in ("address", "forward"):
             address = server.addresses[0] if server.addresses else None
         elif connectors.through == "floating" and connectors.network is not None:
             known = self._cloud.floating([server.name]).get(server.name)
             address = known[1] if known else self._cloud.give_floating(connectors.network, server.id, server.name)
         else:
             return None
-        if address is not None:
-            self._addresses[session.uuid] = address
         return address
 
     # --- saying
 
     def _native(self, session: Session, server: records.Server | None) -> Native:
         note = notes.read(self._settings.jobs.root, session.uuid)
-        directory = session_directory(self._settings.jobs.root, session.uuid)
+        directory = self._directory(session.uuid)
         if server is None:
             return self._without(session, note)
         known = status(server.status)
@@ -246,7 +270,7 @@ class Follower:
         if note.waits:
             waits = message(MessageKind.PROGRESS, "the server is made at the session's start", level="INFO")
             return Native(state="PENDING", messages=(waits,))
-        begun = results.has_begun(session_directory(self._settings.jobs.root, session.uuid))
+        begun = results.has_begun(self._directory(session.uuid))
         if note.asked is not None and self._clock() - note.asked < SETTLE and not begun:
             return Native(state="PENDING")
         return Native(state="GONE")
@@ -297,6 +321,16 @@ class Follower:
                 "or somebody, or its hypervisor, has stopped it before it had booted."
             )
         return Native(state="FAILED", started=server.launched, messages=(message(MessageKind.FAILED, text),))
+
+
+class _Reached(NamedTuple):
+    """A session whose ports are looked at: the address of its server, and the ports that are known to answer."""
+
+    session: Session
+    directory: SessionDirectory
+    address: str
+    known: dict[int, int]
+    ports: list[int]
 
 
 def published(session: Session) -> list[int]:

@@ -30,6 +30,7 @@ from ebhpc_openstack import checks, console, results
 from ebhpc_openstack.asking import LoginHost
 from ebhpc_openstack.cloud import Cloud
 from ebhpc_openstack.following import Follower
+from ebhpc_openstack.forwarding import Forwards
 from ebhpc_openstack.launching import Launches
 from ebhpc_openstack.refusing import refusals
 from ebhpc_openstack.settings import OpenStackSettings
@@ -38,7 +39,11 @@ from ebhpc_openstack.states import status
 
 
 class OpenStackPlatform:
-    """One project of a cloud. ``host`` is how it is asked; ``clock`` gives POSIX seconds."""
+    """One project of a cloud.
+
+    ``host`` is how it is asked, ``forwards`` are the ports of this host that lead to servers, where there are such;
+    ``clock`` gives POSIX seconds.
+    """
 
     def __init__(
         self,
@@ -47,6 +52,7 @@ class OpenStackPlatform:
         state: Path,
         host: LoginHost,
         *,
+        forwards: Forwards | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
@@ -63,7 +69,8 @@ class OpenStackPlatform:
         )
         self.cloud = Cloud(host, settings.prefix)
         self.launches = Launches(settings, self.cloud, clock)
-        self.follower = Follower(settings, self.cloud, self.launches, clock)
+        self.follower = Follower(settings, self.cloud, self.launches, clock, forwards=forwards)
+        self.forwards = forwards
 
     @hookimpl
     def ebhpc_promises(self) -> Sequence[Promise]:
@@ -120,6 +127,8 @@ class OpenStackPlatform:
     @hookimpl
     def ebhpc_reconcile(self, sessions: Sequence[Session]) -> None:
         self.launches.reconcile(sessions)
+        if self.forwards is not None:
+            self.forwards.end_others({session.uuid for session in sessions})
 
     # --- results ---------------------------------------------------------------------------------------------
 
@@ -144,7 +153,9 @@ class OpenStackPlatform:
             for text in self.cloud.consoles(lives).values():
                 told = console.told(text, session.uuid)
                 if told.ended is not None:
-                    results.ended(directory, told, servers[0].name, [])
+                    results.ended(directory, told, servers[0].name, {})
+        if self.forwards is not None:
+            self.forwards.end(session.uuid)
         self.launches.give_back([session.uuid])
         self.launches.delete(servers)
         self.follower.expect()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ log = logging.getLogger("ebhpc_openstack")
 _MOST_TOLD = 2000
 
 
-def begun(directory: SessionDirectory, when: float, node: str, ports: list[int]) -> None:
-    """Note that a session's job has begun, and which of its ports answer, at which address."""
-    told = {"node": node, "started": when, "ports": [{"port": port, "outer": port} for port in ports]}
+def begun(directory: SessionDirectory, when: float, node: str, ports: Mapping[int, int]) -> None:
+    """Note that a session's job has begun, and which of its ports answer, at which address, by which port there."""
+    told = {"node": node, "started": when, "ports": _ports(ports)}
     _write(directory.report / "running.json", msgspec.json.encode(told))
 
 
@@ -34,7 +35,7 @@ def has_ended(directory: SessionDirectory) -> bool:
     return (directory.report / "status.json").exists()
 
 
-def ended(directory: SessionDirectory, told: console.Told, node: str, ports: list[int]) -> None:
+def ended(directory: SessionDirectory, told: console.Told, node: str, ports: Mapping[int, int]) -> None:
     """Put a job's results where they are looked for, and last of all how it ended."""
     header = told.ended
     if header is None:
@@ -58,8 +59,12 @@ def ended(directory: SessionDirectory, told: console.Told, node: str, ports: lis
     status = _status(files, header)
     status["messages"] = [*status.get("messages", ()), *more]
     status["node"] = node
-    status["ports"] = [{"port": port, "outer": port} for port in ports]
+    status["ports"] = _ports(ports)
     _write(directory.report / "status.json", msgspec.json.encode(status))
+
+
+def _ports(ports: Mapping[int, int]) -> list[dict[str, int]]:
+    return [{"port": port, "outer": outer} for port, outer in ports.items()]
 
 
 def _status(files: dict[str, bytes], header: console.Header) -> dict[str, Any]:

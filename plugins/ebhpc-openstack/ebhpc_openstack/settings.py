@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, field
 
 from ebhpc.batch import JobSettings
-from ebhpc.batch.ssh import SshSettings
+from ebhpc.batch.ssh import Host, SshSettings
 from ebhpc.config import Duration, Seconds
 
 Word = Annotated[
@@ -21,23 +21,40 @@ Prefix = Annotated[
     str, Meta(pattern=r"\A[a-z][a-z0-9]{0,15}\Z", description="1 to 16 lower-case letters and digits, a letter first")
 ]
 Count = Annotated[int, Meta(ge=1)]
+Address = Annotated[str, Meta(pattern=r"\A[0-9A-Fa-f:.]{2,45}\Z", description="an IP address")]
+PortNumber = Annotated[int, Meta(ge=1024, le=65535)]
 
 
 class Connectors(Struct, frozen=True, kw_only=True):
     """How published ports are reached."""
 
-    through: Literal["none", "address", "floating"] = "none"
+    through: Literal["none", "address", "floating", "forward"] = "none"
     """``none``: requests with ports are refused; ``address``: by the server's own address; ``floating``: by a floating
-    IP."""
+    IP; ``forward``: by ports of the broker's host, from which our SSH connection leads to the server."""
 
     network: Word | None = None
     """The external network of the floating IPs, by name or ID."""
+
+    address: Address | None = None
+    """The address of the broker's host on which forwarded ports are listened on; of one of ours, not a name."""
+
+    name: Host | None = None
+    """What users are told to connect to instead of ``address``."""
+
+    ports: tuple[PortNumber, PortNumber] = (28000, 28999)
+    """The first and the last port of the broker's host that may be taken."""
 
     def __post_init__(self) -> None:
         if (self.through == "floating") != (self.network is not None):
             raise ValueError(
                 "network names where floating IPs come from: expected with through: floating, and only then"
             )
+        if (self.through == "forward") != (self.address is not None):
+            raise ValueError("address says where forwarded ports are: expected with through: forward, and only then")
+        if self.name is not None and self.through != "forward":
+            raise ValueError("name is what users are told of forwarded ports: expected with through: forward alone")
+        if self.ports[0] > self.ports[1]:
+            raise ValueError("ports are a first one and a last one: expected the smaller one first")
 
 
 class OpenStackSettings(Struct, frozen=True, kw_only=True):
@@ -113,5 +130,9 @@ class OpenStackSettings(Struct, frozen=True, kw_only=True):
             raise ValueError("jobs.access must be own: what a job leaves comes back to the broker alone")
         if self.jobs.staging != "job":
             raise ValueError("jobs.staging must be job: the server fetches data by itself")
+        if self.connectors.through != "none" and self.jobs.runtime.network == "publish":
+            raise ValueError("jobs.runtime.network must be host with connectors: nobody is told what podman published")
+        if self.jobs.scripts.allowed:
+            raise ValueError("jobs.scripts cannot be allowed: a server has no account of the script's user")
         if self.pin and self.capacity != "own":
             raise ValueError("pin is of use only with capacity: own")

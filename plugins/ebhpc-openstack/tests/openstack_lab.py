@@ -80,7 +80,14 @@ class Place:
     def close(self) -> None:
         """End what the platforms have started."""
         for platform in self.built:
-            platform.host.close()
+            ended_with_its_process(platform)
+
+
+def ended_with_its_process(platform: OpenStackPlatform) -> None:
+    """Take from a platform what it loses when its process ends."""
+    platform.host.close()
+    if platform.forwards is not None:
+        platform.forwards.close()
 
 
 @contextmanager
@@ -150,7 +157,7 @@ def submitted(platform: OpenStackPlatform, one: Session) -> Session:
 
 
 def until(
-    platform: OpenStackPlatform, one: Session, wanted: Callable[[Observation], bool], seconds: float = 90
+    platform: OpenStackPlatform, one: Session, wanted: Callable[[Observation], bool], seconds: float = 240
 ) -> Observation:
     """Observe a session until it is as wanted."""
     deadline = time.monotonic() + seconds

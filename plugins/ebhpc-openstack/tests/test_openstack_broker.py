@@ -15,7 +15,7 @@ from ebhpc.client import Broker
 from ebhpc.model import Phase, kinds
 from tests.broker import RunningBroker
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 SOURCE = "import os; print('hello from', os.environ['EBHPC_CORES'], 'cores')"
 
@@ -44,7 +44,7 @@ def request(url: str, cores: dict[str, int], **schedule: str) -> dict[str, Any]:
     }
 
 
-def offered(client: Broker, wanted: dict[str, Any], seconds: float = 40) -> Any:
+def offered(client: Broker, wanted: dict[str, Any], seconds: float = 240) -> Any:
     """Ask until there are offers: expectations come with the first forecast."""
     deadline = time.monotonic() + seconds
     while (offers := client.offers(wanted)).result != "YES":
@@ -53,7 +53,7 @@ def offered(client: Broker, wanted: dict[str, Any], seconds: float = 40) -> Any:
     return offers
 
 
-def end_of(client: Broker, uuid: str, seconds: float = 90) -> Any:
+def end_of(client: Broker, uuid: str, seconds: float = 240) -> Any:
     deadline = time.monotonic() + seconds
     while (session := client.session(uuid)).phase not in (Phase.COMPLETED, Phase.FAILED, Phase.CANCELLED):
         assert time.monotonic() < deadline, session
@@ -82,7 +82,7 @@ def test_a_notebook_goes_from_question_to_result_in_the_smallest_server_that_is_
         assert session.phase is Phase.COMPLETED, f"{words(session)}\n{broker.logs()}"
         result = b"".join(client.read_output(uuid, "results/note.ipynb")).decode()
         assert "hello from 4 cores" in result
-        place.cloud.until(lambda: not place.cloud.servers(), 20, "no server is left")
+        place.cloud.until(lambda: not place.cloud.servers(), 120, "no server is left")
 
 
 def test_a_driver_killed_between_create_and_record_makes_one_server(place: Place, tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_driver_killed_between_create_and_record_makes_one_server(place: Place
         offers = offered(client, request(url, {"min": 1, "max": 1}))
         uuid = str(offers.offers[0].meta.uuid)
         client.accept(uuid)
-        place.cloud.until(lambda: not armed.exists(), 60, what="the driver was killed")
+        place.cloud.until(lambda: not armed.exists(), 240, what="the driver was killed")
         broker.kill("drive")
         broker.start("drive")
         session = end_of(client, uuid)
@@ -102,7 +102,7 @@ def test_a_driver_killed_between_create_and_record_makes_one_server(place: Place
         result = b"".join(client.read_output(uuid, "results/note.ipynb")).decode()
         assert "hello from 1 cores" in result
         assert made(place, uuid) == 1
-        place.cloud.until(lambda: not place.cloud.servers(), 20, "no server is left")
+        place.cloud.until(lambda: not place.cloud.servers(), 120, "no server is left")
 
 
 def made(place: Place, uuid: str) -> int:

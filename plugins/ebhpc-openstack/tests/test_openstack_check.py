@@ -12,7 +12,7 @@ from openstack_lab import Place
 from ebhpc.model import Finding
 from ebhpc_openstack.platform import OpenStackPlatform
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 
 def bad(platform: OpenStackPlatform) -> list[Finding]:
@@ -46,6 +46,7 @@ def test_an_account_that_may_see_little_is_told_what_it_lacks(place: Place) -> N
         ({"flavors": ["large"]}, "flavors", "no flavor fits one core"),
         ({"flavors": ["absent"]}, "flavors", "no flavor is left"),
         ({"zones": ["elsewhere"]}, "zones", "no availability zone elsewhere"),
+        ({"connectors": {"through": "forward", "address": "192.0.2.1"}}, "ports", "192.0.2.1 cannot be listened on"),
     ],
 )
 def test_what_is_wrong_is_told_with_what_to_do(place: Place, wrong: dict[str, Any], subject: str, told: str) -> None:
@@ -82,3 +83,14 @@ def test_a_quota_of_zero_and_a_credential_that_was_deleted_are_told(place: Place
     assert found.subject == "cloud"
     assert "does not let us in" in found.text
     assert "expired" in found.advice
+
+
+def test_a_login_host_that_forwards_nothing_is_told(place: Place) -> None:
+    forward = {"through": "forward", "address": "127.0.0.1"}
+    assert bad(place.platform(connectors=forward)) == []
+    with place.cloud.login_host_without_forwarding() as login:
+        platform = place.platform(connectors=forward, ssh={"port": login.port, "known_hosts": str(login.known_hosts)})
+        (found,) = bad(platform)
+    assert found.subject == "ports"
+    assert "prohibited" in found.text
+    assert "AllowTcpForwarding" in found.advice

@@ -62,6 +62,18 @@ def test_the_example_can_be_used_with_its_defaults_spelled_out(tmp_path: Path) -
         ({"ssh": {**SSH, "host": "-oProxyCommand=x"}}, "settings.ssh.host"),
         ({"ssh": {"host": "a", "user": "b", "known_hosts": "/k"}}, "key_file, or agent"),
         ({"connectors": {"through": "floating"}}, "network names"),
+        ({"connectors": {"through": "forward"}}, "address says"),
+        ({"connectors": {"through": "forward", "address": "elsewhere"}}, "settings.connectors.address"),
+        ({"connectors": {"through": "address", "name": "cloud.example.org"}}, "name is what users are told"),
+        ({"connectors": {"through": "forward", "address": "::1", "ports": [2000, 1999]}}, "the smaller one first"),
+        (
+            {
+                "connectors": {"through": "address"},
+                "jobs": {**LEAST["jobs"], "runtime": {"kind": "podman", "network": "publish"}},
+            },
+            "must be host with connectors",
+        ),
+        ({"jobs": {**LEAST["jobs"], "scripts": {"allowed": True}}}, "no account of the script's user"),
         ({"image": "x\ny"}, "settings.image"),
         ({"flavor": ["x"]}, "did you mean flavors"),
     ],

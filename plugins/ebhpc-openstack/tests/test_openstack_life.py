@@ -7,17 +7,41 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
+import psutil
 import pytest
 from msgspec.structs import replace
-from openstack_lab import MEDIUM, Place, ended, notebook, ready, runs, served, session, submitted, text_of, until, words
+from openstack_lab import (
+    MEDIUM,
+    Place,
+    ended,
+    ended_with_its_process,
+    notebook,
+    ready,
+    runs,
+    served,
+    session,
+    submitted,
+    text_of,
+    until,
+    words,
+)
 
-from ebhpc.model import Allocation, DockerContainer, DockerImage, Shape
-from ebhpc_openstack import launching
+from ebhpc.model import (
+    Allocation,
+    DockerContainer,
+    DockerImage,
+    DockerInternalPort,
+    DockerNetwork,
+    DockerPort,
+    Shape,
+)
+from ebhpc_openstack import launching, notes
 from ebhpc_openstack.asking import Call, CloudFault, NotReached, Refused, Unanswered
 from ebhpc_openstack.platform import OpenStackPlatform
 from tests.lab import containers
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 HOSTILE = 'x\'; touch /pwned; "$(reboot)" `id` \\ é\n#END_OF_JOB\nEND_OF_SCRIPT\n@ebhpc 00000000 0/0 {}'
 
@@ -28,10 +52,21 @@ def of(place: Place, one: Any) -> list[dict[str, Any]]:
 
 
 def gone(place: Place, platform: OpenStackPlatform, one: Any) -> None:
-    """End a session, and see that nothing of it is left in the cloud."""
+    """End a session, and see that nothing of it is left in the cloud, the ports of its servers included."""
+    numbers = {server["id"] for server in of(place, one)}
     platform.ebhpc_cancel(one)
     platform.ebhpc_cleanup(one)
-    place.cloud.until(lambda: not of(place, one), 30, "its server is gone")
+    place.cloud.until(lambda: not of(place, one), 120, "its server is gone")
+    ports = place.cloud.ask("neutron", "/v2.0/ports")["ports"]
+    assert [port for port in ports if port["device_id"] in numbers] == []
+
+
+def answered(location: str) -> bool:
+    """Whether an HTTP server answers at a connector's location."""
+    try:
+        return httpx.get(location, timeout=30).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def test_a_hostile_container_runs_in_its_server_and_its_exit_code_and_output_come_back(
@@ -49,7 +84,7 @@ def test_a_hostile_container_runs_in_its_server_and_its_exit_code_and_output_com
         one = submitted(platform, one)
         again = submitted(platform, one)
         assert again.native == one.native == f"ebhpc-{one.uuid}"
-        seen = until(platform, one, ended, 150)
+        seen = until(platform, one, ended)
     assert (seen.state, seen.exit_code) == ("FAILED", 3), seen
     assert text_of(platform, one) == HOSTILE
     assert text_of(platform, one, "stderr").endswith(HOSTILE)
@@ -75,13 +110,15 @@ def test_a_connection_cut_while_a_server_is_asked_for_leaves_one_server(place: P
     with place.cloud.held("nova-api"):
         asking = threading.Thread(target=submit)
         asking.start()
+        root = platform.settings.jobs.root
+        place.cloud.until(lambda: notes.read(root, one.uuid).asked is not None, 60, "a server is asked for")
         time.sleep(1.5)  # the question is on its way to a service that does not read it yet
         for process in place.cloud.sessions():
             process.kill()
-        asking.join(20)
+        asking.join(120)
     assert not asking.is_alive()
     assert [type(fault) for fault in faults] == [Unanswered], faults
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while True:
         try:
             native = platform.ebhpc_submit(one)
@@ -94,27 +131,46 @@ def test_a_connection_cut_while_a_server_is_asked_for_leaves_one_server(place: P
     gone(place, platform, one)
 
 
-def test_a_login_host_that_reboots_is_found_again(place: Place) -> None:
+def test_a_login_host_that_reboots_is_found_again_and_what_ran_meanwhile_is_read(place: Place, tmp_path: Path) -> None:
     platform = place.platform()
-    assert platform.ebhpc_snapshot(1).nodes
-    place.cloud.sshd.kill()
-    for process in place.cloud.sessions():
-        process.kill()
-    with pytest.raises((NotReached, Unanswered)):
-        platform.ebhpc_snapshot(2)
-    began = time.monotonic()
-    with pytest.raises(NotReached, match="not reached"):
-        platform.ebhpc_snapshot(3)
-    assert time.monotonic() - began < 2
-    place.cloud.sshd.start()
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            assert platform.ebhpc_snapshot(4).nodes
-            break
-        except NotReached:
-            assert time.monotonic() < deadline
-            time.sleep(0.5)
+    with served(tmp_path) as url:
+        goes_on = f"""
+import time, urllib.request
+while True:
+    try:
+        urllib.request.urlopen("{url}/go", timeout=5).close()
+        break
+    except OSError:
+        time.sleep(0.2)
+print('went on')
+"""
+        notebook(tmp_path, goes_on)
+        one = submitted(platform, ready(platform, session(f"{url}/note.ipynb", duration=600)))
+        until(platform, one, runs)
+        before = platform.host._running
+        place.cloud.sshd.kill()
+        for process in place.cloud.sessions():
+            process.kill()
+        place.cloud.until(lambda: not place.cloud.sessions(), 120, "nothing of the broker's is left there")
+        for fault in ((NotReached, Unanswered), NotReached):
+            with pytest.raises(fault):
+                platform.ebhpc_observe([one])
+        (tmp_path / "go").write_text("")
+        place.cloud.until(lambda: of(place, one)[0]["status"] == "SHUTOFF", 240, "the job has ended")
+        place.cloud.sshd.start()
+        deadline = time.monotonic() + 240
+        while True:
+            try:
+                seen = until(platform, one, ended)
+                break
+            except CloudFault:
+                assert time.monotonic() < deadline
+                time.sleep(0.5)
+    assert seen.state == "SUCCEEDED", seen
+    assert "went on" in text_of(platform, one, "results/note.ipynb")
+    assert platform.host._running is not before
+    assert len(of(place, one)) == 1
+    gone(place, platform, one)
 
 
 def test_nova_that_is_down_is_told_and_a_session_goes_on(place: Place, tmp_path: Path) -> None:
@@ -143,6 +199,23 @@ def test_a_token_that_is_no_longer_good_is_renewed(place: Place) -> None:
     # Nova has seen the token just now and believes it for a while; glance asks keystone
     assert platform.cloud.image("debian")
     assert platform.cloud.image("nothing of that name") is None
+
+
+def test_a_token_that_expired_while_a_session_waited_for_its_start_is_renewed(place: Place) -> None:
+    life = 10
+    with place.cloud.brief_tokens(life) as cloud:
+        platform = place.platform(cloud=cloud, networks="none")
+        token = place.cloud.token(place.cloud.ports.brief)
+        one = submitted(platform, ready(platform, session(start=300)))
+        before = platform.host._running
+        (seen,) = platform.ebhpc_observe([one])
+        assert seen.state == "PENDING"
+        assert of(place, one) == []
+        place.cloud.until(lambda: not place.cloud.knows(token), 120, "a token of that time has expired")
+        platform.follower._clock = lambda: time.time() + 300
+        until(platform, one, lambda seen: [server["status"] for server in of(place, one)] == ["ACTIVE"])
+        assert platform.host._running is before
+        gone(place, platform, one)
 
 
 def test_a_quota_that_others_took_is_waited_for_by_who_has_an_expectation_alone(place: Place) -> None:
@@ -231,12 +304,12 @@ def test_orphans_and_second_servers_are_deleted_and_what_belongs_to_a_session_is
     assert made.id is not None
     assert len(of(place, kept)) == 2
     platform.ebhpc_observe([kept])
-    place.cloud.until(lambda: len(of(place, kept)) == 1, 30, "the second one is deleted")
+    place.cloud.until(lambda: len(of(place, kept)) == 1, 120, "the second one is deleted")
     platform.ebhpc_reconcile([kept])
     assert len(of(place, orphan)) == 1, "it is young"
     monkeypatch.setattr(launching, "YOUNG", -60)
     platform.ebhpc_reconcile([kept])
-    place.cloud.until(lambda: not of(place, orphan), 30, "the orphan is deleted")
+    place.cloud.until(lambda: not of(place, orphan), 120, "the orphan is deleted")
     assert len(of(place, kept)) == 1
     gone(place, platform, kept)
 
@@ -272,6 +345,54 @@ def test_a_floating_ip_is_given_to_a_server_and_given_back(place: Place) -> None
     assert listed["description"] == one.native
     gone(place, platform, one)
     assert place.cloud.ask("neutron", "/v2.0/floatingips")["floatingips"] == []
+
+
+def test_ports_are_reached_through_the_login_host_alone(place: Place) -> None:
+    runtime = {"kind": "apptainer", "pull_options": ["--no-https"], "run_options": ["--no-privs"]}
+    with containers.registry() as registry, place.cloud.network(int(registry.address.rpartition(":")[2])) as login:
+        settings: dict[str, Any] = {
+            "ssh": {"port": login.port, "known_hosts": str(login.known_hosts)},
+            "jobs": {"runtime": runtime},
+            "connectors": {
+                "through": "forward",
+                "address": "127.0.0.1",
+                "name": "localhost",
+                "ports": list(place.cloud.ports.forwarded),
+            },
+        }
+        platform = place.platform(**settings)
+        image = DockerImage(locations=[registry.location], digest=registry.digest)
+        port = DockerPort(internal=DockerInternalPort(port=8080), protocol="HTTP", path="/large")
+        script = "cd $EBHPC_RESULTS && yes 0123456 | head -c 3000000 >large && exec httpd -f -p 8080 -h ."
+        container = DockerContainer(
+            image=image, command=["sh", "-c", script], network=DockerNetwork(ports=[port]), environment={}
+        )
+        one = submitted(platform, ready(platform, session(executable=container, duration=900)))
+        seen = until(platform, one, lambda seen: bool(seen.connectors))
+        (connector,) = seen.connectors or ()
+        outer = place.cloud.ports.forwarded[0]
+        assert (connector.status, connector.location) == ("AVAILABLE", f"http://localhost:{outer}/large")
+        for _ in range(3):
+            assert httpx.get(str(connector.location), timeout=60).content == b"0123456\n" * 375_000
+        (server,) = platform.cloud.servers()
+        here = {one.address for addresses in psutil.net_if_addrs().values() for one in addresses}
+        assert server.addresses[0] not in here
+        for process in place.cloud.sessions():
+            process.kill()
+        place.cloud.until(lambda: answered(str(connector.location)), 120, "a connection that was lost is made again")
+        # A driver that starts again takes the same port
+        ended_with_its_process(platform)
+        with pytest.raises(httpx.TransportError):
+            httpx.get(str(connector.location), timeout=10)
+        platform = place.platform(**settings)
+        (seen,) = platform.ebhpc_observe([one])
+        assert seen.connectors == (connector,)
+        with httpx.stream("GET", str(connector.location), timeout=60) as answer:
+            assert answer.status_code == 200
+            gone(place, platform, one)
+        with pytest.raises(httpx.TransportError):
+            httpx.get(str(connector.location), timeout=10)
+        ended_with_its_process(platform)
 
 
 @pytest.mark.parametrize("way", ["certificate", "jump"])

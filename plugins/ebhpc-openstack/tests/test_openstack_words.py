@@ -18,11 +18,13 @@ from openstack_lab import SMALL, session
 
 from ebhpc.batch import session_directory
 from ebhpc.config import read_settings
-from ebhpc.model import Demand, DockerContainer, DockerImage, Shape
+from ebhpc.model import Demand, DockerContainer, DockerImage, Shape, kinds
 from ebhpc.planning import Flavor, NodeState, decode_snapshot, encode_snapshot, flavored, why_no_flavor
-from ebhpc_openstack import console, guest, records, reporter, results
+from ebhpc_openstack import console, ebhpc_platform, guest, records, reporter, results
+from ebhpc_openstack.platform import OpenStackPlatform
 from ebhpc_openstack.settings import OpenStackSettings
 from ebhpc_openstack.snapshot import Refusal, Site, snapshot
+from tests.model.requests import reading
 
 SETTINGS: dict[str, Any] = {
     "ssh": {"host": "login", "user": "ebhpc", "known_hosts": "/k", "key_file": "/i"},
@@ -62,6 +64,25 @@ def test_user_data_that_is_too_long_for_nova_is_told() -> None:
     one = session(executable=container(environment={"A": letters}))
     with pytest.raises(guest.TooLarge, match="65535"):
         guest.user_data(one, settings())
+
+
+@pytest.mark.parametrize(
+    ("asked", "place", "told"),
+    [
+        ({"kind": kinds.BATCH_SCRIPT, "script": "#!/bin/sh\ndate\n"}, "/executable/kind", "runs no batch scripts"),
+        ({"kind": kinds.RESERVED_TIME}, "/executable", "not time for its user"),
+    ],
+)
+def test_batch_scripts_and_reserved_time_are_refused_with_the_reason(
+    tmp_path: Path, asked: dict[str, Any], place: str, told: str
+) -> None:
+    platform = ebhpc_platform("openstack", "cloud", SETTINGS, tmp_path)
+    assert isinstance(platform, OpenStackPlatform)
+    request = reading({"executable": asked}).request
+    assert request is not None
+    (refusal,) = platform.ebhpc_refuses(request)
+    assert told in str(refusal.filled)
+    assert refusal.values["path"] == place
 
 
 # --- consoles ------------------------------------------------------------------------------------------------------
@@ -149,7 +170,7 @@ def test_a_console_that_lost_lines_still_tells_the_exit_code(tmp_path: Path) -> 
     directory = session_directory(tmp_path, UUID)
     told = console.told(header, UUID)
     assert told.data is None
-    results.ended(directory, told, "server", [])
+    results.ended(directory, told, "server", {})
     status = json.loads((directory.report / "status.json").read_text())
     assert (status["state"], status["exit_code"]) == ("FAILED", 3)
     assert "lost parts" in status["messages"][-1]["template"]

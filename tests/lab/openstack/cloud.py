@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from tests.lab.namespace import Namespace
 from tests.lab.openstack.layout import SERVICE, Host, Ports
 from tests.lab.openstack.roots import configure
 
-_READY_SECONDS = 240.0
+_READY_SECONDS = 480.0
 
 
 @dataclass(frozen=True)
@@ -76,13 +78,27 @@ class Cloud:
     @cached_property
     def _token(self) -> str:
         """Return the administrator's token."""
+        return self.token()
+
+    def token(self, port: int | None = None) -> str:
+        """Return a token of the administrator's, given out just now by the identity service, or the one on a port."""
+        return str(self._logged_in(port or self.ports.keystone).headers["X-Subject-Token"])
+
+    def knows(self, token: str) -> bool:
+        """Whether keystone takes a token."""
+        url = f"http://127.0.0.1:{self.ports.keystone}/v3/auth/projects"
+        answer = httpx.get(url, headers={"X-Auth-Token": token}, timeout=60)
+        assert answer.status_code in (200, 401), answer.text
+        return answer.status_code == 200
+
+    def _logged_in(self, port: int) -> httpx.Response:
         domain = {"id": "default"}
         user = {"name": "admin", "password": "lab", "domain": domain}
         scope = {"project": {"name": "admin", "domain": domain}}
         identity = {"methods": ["password"], "password": {"user": user}}
-        url = f"http://127.0.0.1:{self.ports.keystone}/v3/auth/tokens"
+        url = f"http://127.0.0.1:{port}/v3/auth/tokens"
         answer = httpx.post(url, json={"auth": {"identity": identity, "scope": scope}}, timeout=60)
-        return str(answer.raise_for_status().headers["X-Subject-Token"])
+        return answer.raise_for_status()
 
     @cached_property
     def project(self) -> str:
@@ -186,6 +202,83 @@ class Cloud:
                 "nova-api answers",
             )
 
+    @contextlib.contextmanager
+    def login_host_without_forwarding(self) -> Iterator[Ssh]:
+        """Have a login host whose sshd forwards nothing."""
+        words = ["-o", "AllowTcpForwarding=no", "-p", str(self.ports.shut)]
+        launch = ["/usr/sbin/sshd", "-D", "-e", "-f", "/lab/sshd_config", *words]
+        self.namespace.start(launch, "root", "/var/log/lab/sshd-shut.log")
+        until(lambda: _greets(self.ports.shut), 60, "the login host answers")
+        try:
+            yield self._login_on(self.ports.shut)
+        finally:
+            self._kill("AllowTcpForwarding=no")
+
+    @contextlib.contextmanager
+    def network(self, *ports: int) -> Iterator[Ssh]:
+        """Give guests that begin meanwhile a network of their own; yield a login host that alone is on it, too.
+
+        Guests reach these ports of our loopback on theirs, and nothing else.
+        """
+        marks = self.root / "run/network"
+        login = self.ports.login
+        script = ["/recipe/login-network.sh", str(login)]
+        self.namespace.start(script, "root", "/var/log/lab/login-network.log")
+        until(lambda: _greets(login), 60, "the login host answers")
+        marks.write_text(" ".join(str(port) for port in ports))
+        try:
+            yield self._login_on(login)
+        finally:
+            marks.unlink()
+            self._kill("sshd_network_config")
+            self._kill(f"/recipe/relay.py /proc/1/ns/net /run/netns/login {login}")
+
+    def _login_on(self, port: int) -> Ssh:
+        """Return the way in by another port, with the same host key."""
+        known = self.namespace.place / f"ssh/known_hosts_{port}"
+        known.write_text(self.ssh.known_hosts.read_text().replace(f":{self.ports.ssh} ", f":{port} "))
+        return replace(self.ssh, port=port, known_hosts=known)
+
+    def _kill(self, words: str) -> None:
+        """Kill the processes that have ``words`` in their command line."""
+        for process in self.namespace.processes():
+            with contextlib.suppress(psutil.Error):
+                if words in " ".join(_words(process)):
+                    process.kill()
+
+    @contextlib.contextmanager
+    def brief_tokens(self, seconds: int) -> Iterator[str]:
+        """Have an identity service beside the other one, whose tokens live so long.
+
+        Yield the name of a cloud in the account's clouds.yaml that logs in there.
+        """
+        usual = (self.root / "etc/keystone/keystone.conf").read_text()
+        brief = usual.replace("expiration = 86400", f"expiration = {seconds}")
+        assert brief != usual
+        self._write("/etc/keystone/brief/keystone.conf", brief)
+        clouds = self.root / f"home/{SERVICE}/.config/openstack/clouds.yaml"
+        before = clouds.read_text()
+        told = json.loads(before)
+        planner = told["clouds"]["planner"]
+        address = f"http://127.0.0.1:{self.ports.brief}/v3"
+        told["clouds"]["brief"] = {**planner, "auth": {**planner["auth"], "auth_url": address}}
+        script = f". /recipe/lib.sh; service keystone-brief {self.ports.brief} /usr/bin/keystone-wsgi-public 1; wait"
+        directory = {"OS_KEYSTONE_CONFIG_DIR": "/etc/keystone/brief"}
+        self.namespace.start(["/bin/bash", "-c", script], "root", "/var/log/lab/brief.log", directory)
+        try:
+            until(
+                lambda: (
+                    self.run(["python3", "/recipe/answers.py", f"{self.ports.brief}/v3"], check=False).returncode == 0
+                ),
+                90,
+                "the second identity service answers",
+            )
+            clouds.write_text(json.dumps(told))
+            yield "brief"
+        finally:
+            clouds.write_text(before)
+            self._kill("keystone-brief")
+
     # --- the whole
 
     def start(self) -> None:
@@ -227,6 +320,15 @@ class Cloud:
         new = place.with_name(f"{place.name}.{os.getpid()}")
         new.write_text(text, encoding="utf-8")
         new.rename(place)
+
+
+def _greets(port: int) -> bool:
+    """Whether an SSH server says what it is."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as asked:
+            return asked.recv(4) == b"SSH-"
+    except OSError:
+        return False
 
 
 def _ended(text: str) -> bool:

@@ -9,7 +9,7 @@ HOST_NAME = "stacklab"
 SERVICE = "ebhpc"
 """The account on the login host, in whose home the cloud's credentials lie."""
 
-PORTS = 20
+PORTS = 30
 """So many neighbouring ports a cloud takes."""
 
 
@@ -66,6 +66,26 @@ class Ports:
     def ssh(self) -> int:
         """Return the port of the login host."""
         return self.first + 6
+
+    @property
+    def login(self) -> int:
+        """Return the port of the login host on the guests' network."""
+        return self.first + 7
+
+    @property
+    def brief(self) -> int:
+        """Return the port of a second identity service, whose tokens live briefly."""
+        return self.first + 8
+
+    @property
+    def shut(self) -> int:
+        """Return the port of a login host that forwards nothing."""
+        return self.first + 9
+
+    @property
+    def forwarded(self) -> tuple[int, int]:
+        """Return the first and the last of the ports from which a broker leads to its guests."""
+        return self.first + 20, self.first + 29
 
     @property
     def rabbit(self) -> int:

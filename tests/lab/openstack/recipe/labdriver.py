@@ -61,22 +61,24 @@ class LabDriver(fake.FakeDriver):
             }
             provider_tree.update_inventory(nodename, inventory)
 
-    def spawn(self, context, instance, *args, **kwargs):
+    def spawn(self, context, instance, *args, network_info=None, **kwargs):
         told = instance.metadata
         time.sleep(float(told.get("lab_spawn_seconds", 0)))
         if "lab_spawn_fails" in told:
             raise exception.InstanceDeployFailure(reason=told["lab_spawn_fails"])
-        super().spawn(context, instance, *args, **kwargs)
+        super().spawn(context, instance, *args, network_info=network_info, **kwargs)
         if instance.user_data and "lab_idle" not in told:
-            self._boot(instance)
+            self._boot(instance, [one["address"] for vif in network_info or () for one in vif.fixed_ips()])
 
-    def _boot(self, instance):
+    def _boot(self, instance, addresses):
         place = f"{GUESTS}/{instance.uuid}"
         os.makedirs(f"{place}/run")
         with open(f"{place}/user-data", "wb") as file:
             file.write(base64.b64decode(instance.user_data))
         open(f"{place}/console.log", "wb").close()
         words = ["unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "/recipe/guest.sh", place]
+        if addresses and os.path.exists("/run/network"):
+            words = ["/recipe/networked.sh", instance.uuid, addresses[0], *words]
         with open(f"{place}/guest.log", "wb") as log:
             guest = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         self.guests[instance.uuid] = guest
