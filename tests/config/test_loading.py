@@ -81,7 +81,7 @@ def test_a_wrong_override_names_where_it_came_from(tmp_path: Path) -> None:
         "command line: api.bind: expected an address such as 127.0.0.1:8080 or unix:/path, got 'nowhere'",
         "command line: api.bnd: unknown setting; did you mean bind?",
         "command line: nothing: unknown setting; expected one of accounts, api, audit, database, driver, issuers,"
-        " logging, offers, page, platforms, platforms_dir, policy, state",
+        " logging, offers, page, platforms, platforms_dir, policy, state, tracing",
         "command line: driver: interval must be shorter than lease, or leases run out between two looks",
     ]
 
