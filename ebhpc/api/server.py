@@ -27,6 +27,7 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import ThreadWorker
 
 from ebhpc.config import Config
+from ebhpc.local.linux import few_heaps
 from ebhpc.systemd import ServiceManager
 
 log = logging.getLogger(__name__)
@@ -293,6 +294,7 @@ def run_api(
         reread: called at SIGHUP; returns ``make_app`` and ``config`` anew, or raises what is wrong with them. Without
             it workers are replaced by others with the same settings.
     """
+    few_heaps()
     given = os.environ.get(_SHARED)
     folder = Path(given or _new_folder())
     os.environ[_SHARED] = str(folder)

@@ -229,11 +229,17 @@ def _oci(executable: DockerContainer, view: View, runtime: ContainerRuntime, uui
         "host_network": runtime.network == "host",
     }
     places = {"bundle": f"\0/{_BUNDLE}", "name": f"ebhpc-{uuid}"}
-    argv = [
-        COMMAND if word == "{command}" else word.replace("{bundle}", places["bundle"]).replace("{name}", places["name"])
-        for word in runtime.oci_command
-    ]
-    return Plan(argv=argv, environment=dict(runtime.environment), steps=steps, bundle=bundle)
+    argv, end = (
+        [
+            COMMAND
+            if word == "{command}"
+            else word.replace("{bundle}", places["bundle"]).replace("{name}", places["name"])
+            for word in given
+        ]
+        for given in (runtime.oci_command, runtime.oci_end)
+    )
+    after = [end] if end else []
+    return Plan(argv=argv, environment=dict(runtime.environment), steps=steps, after=after, bundle=bundle)
 
 
 # --- pyxis -------------------------------------------------------------------------------------------------------

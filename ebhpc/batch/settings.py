@@ -44,6 +44,9 @@ class ContainerRuntime(Struct, frozen=True, kw_only=True):
     """Runs a bundle: ``{bundle}`` is its directory, ``{name}`` a name of the session's own; a word ``{command}`` stands
     for the container's command, for what wants to be told it although the bundle has it, as srun."""
 
+    oci_end: tuple[Word, ...] = ("runc", "delete", "--force", "{name}")
+    """Takes away what ``oci_command`` may have left running, ``{name}`` as there; empty: nothing is left."""
+
     network: Literal["host", "publish", "none"] = "host"
     """``host``: the node's network; a container's port is the node's. ``publish``: podman's own network, and a free
     port of the node for each of the container's. ``none``: no network."""

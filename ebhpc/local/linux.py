@@ -1,6 +1,6 @@
 """Calls of the Linux kernel that Python 3.11 has no function for.
 
-Sources: prctl(2), unshare(2), setns(2), mount(2). Imported by the supervisor: the standard library only.
+Sources: prctl(2), unshare(2), setns(2), mount(2), mallopt(3). Imported by the supervisor: the standard library only.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_M_ARENA_MAX = -8
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
@@ -38,6 +39,17 @@ def die_with_parent(signal: int, parent: int) -> None:
     _succeed(_libc.prctl(_PR_SET_PDEATHSIG, signal, 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
     if os.getppid() != parent:
         os.kill(os.getpid(), signal)
+
+
+def few_heaps() -> None:
+    """Let all threads of this process share two heaps of glibc's; elsewhere do nothing.
+
+    Otherwise each thread gets one of its own, up to eight for each processor, and what is freed in one is not used by
+    the others: a worker with many threads grows for a long time. Call it before there are threads.
+    """
+    mallopt = getattr(_libc, "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, 2)
 
 
 def adopt_orphans() -> None:

@@ -31,6 +31,9 @@ SKEW = 5
 WAIT = 25.0
 """Seconds that the test job has."""
 
+TIDYING = 3
+"""Seconds that a job's runner has, after ``jobs.grace``, to take away what the job has left."""
+
 _YEAR = 365 * 86400
 
 
@@ -43,6 +46,7 @@ def findings(platform: SlurmPlatform) -> Iterator[Finding]:
         yield from _silent(platform, fault)
         return
     yield from _version(platform, configuration)
+    yield from _patience(platform, configuration)
     yield _clock(platform, configuration)
     yield from _partitions(platform, partitions, nodes)
     yield from _pyslurm(platform, configuration)
@@ -99,6 +103,21 @@ def _version(platform: SlurmPlatform, configuration: records.Configuration) -> I
         age = configuration.settings.get("MinJobAge", "")
         text = f"there is no accounting: what became of jobs is forgotten after {age}"
         yield _finding("WARN", "slurm", text, "run slurmdbd")
+
+
+def _patience(platform: SlurmPlatform, configuration: records.Configuration) -> Iterator[Finding]:
+    """Slurm kills a job's runner with the job: before, the runner must have ended what the job runs."""
+    waits, grace = seconds(configuration.settings.get("KillWait", "")), float(platform.settings.jobs.grace)
+    if waits is not None and grace + TIDYING > waits:
+        text = f"jobs.grace is {grace:g} s, and Slurm kills a job {waits} s after it was cancelled (KillWait): what the"
+        text += " job leaves then is not taken away, and containers outside of Slurm's tracking go on"
+        yield _finding("WARN", "slurm", text, f"set jobs.grace to {max(1, waits - TIDYING)}s, or make KillWait longer")
+
+
+def seconds(text: str) -> int | None:
+    """Return the seconds of a setting such as ``30 sec``; None where it says something else."""
+    number = text.partition(" ")[0]
+    return int(number) if number.isdecimal() else None
 
 
 def _clock(platform: SlurmPlatform, configuration: records.Configuration) -> Finding:

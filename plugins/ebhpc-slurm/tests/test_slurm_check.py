@@ -48,6 +48,18 @@ def test_a_cluster_that_is_as_it_should_be_has_nothing_wrong(place: Place) -> No
     assert ours(place.platform()) == []
 
 
+def test_patience_that_outlasts_the_cluster_is_told(here: Place) -> None:
+    jobs = here.settings()["jobs"]
+    told = {
+        grace: [
+            one.text for one in found(here.platform(jobs={**jobs, "grace": grace}))["slurm"] if "KillWait" in one.text
+        ]
+        for grace in ("2s", "10s")
+    }
+    assert told["2s"] == []
+    assert ["jobs.grace is 10 s, and Slurm kills a job 5 s after" in text for text in told["10s"]] == [True]
+
+
 def about(here: Place, **more: Any) -> list[str]:
     return wrong(here.platform(**more))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,11 +28,13 @@ RUNTIMES: dict[str, dict[str, Any]] = {
     "slurm": {
         "kind": "oci",
         "oci_command": ["srun", "--container={bundle}", "{command}"],
+        "oci_end": [],
         "pull_options": ["--src-tls-verify=false"],
     },
     "runc": {
         "kind": "oci",
         "oci_command": ["runc", "--rootless=true", "--root=/tmp/runc", "run", "--bundle", "{bundle}", "{name}"],
+        "oci_end": ["runc", "--rootless=true", "--root=/tmp/runc", "delete", "--force", "{name}"],
         "pull_options": ["--src-tls-verify=false"],
     },
 }
@@ -81,3 +84,27 @@ def test_a_container_runs_in_a_job_and_is_checked_by_its_digest(
     assert "cannot be fetched" in told(seen)
     for each in (one, wrong):
         platform.ebhpc_cleanup(each)
+
+
+@pytest.mark.parametrize("runtime", ["podman", "runc"])
+def test_a_container_that_does_not_heed_is_gone_soon_after_its_job_was_cancelled(
+    here: Place, registry: containers.Registry, runtime: str
+) -> None:
+    # The lab's Slurm kills after five seconds, and tracks no process that left its job
+    jobs = {**here.settings()["jobs"], "grace": "1s", "runtime": RUNTIMES[runtime]}
+    platform = here.platform(jobs=jobs)
+    script = "trap '' TERM; sleep 98765 & wait; wait"
+    one = submitted(platform, prepared(platform, registry, ["sh", "-c", script]))
+    comes_to_be(here, platform, one, True)
+    platform.ebhpc_cancel(one)
+    until(platform, one, ended, 120)
+    comes_to_be(here, platform, one, False)
+    platform.ebhpc_cleanup(one)
+
+
+def comes_to_be(here: Place, platform: SlurmPlatform, one: Session, there: bool) -> None:
+    """Wait until the container's own process is there, or is not."""
+    deadline = time.monotonic() + 120
+    while (here.cluster.run(["pgrep", "-f", "^sleep 98765"], check=False).returncode == 0) != there:
+        assert time.monotonic() < deadline, platform.ebhpc_observe([one])
+        time.sleep(0.3)
