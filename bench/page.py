@@ -289,10 +289,11 @@ def _previews(page: Any) -> float:
     return float(times[int(len(times) * 0.95)])
 
 
-def _watchers(url: str, pid: int, seconds: float = 30.0, pause: float = 10.0) -> float:
-    """Watch one session with many browsers that know it already; return the workers' share of a core.
+def _watchers(url: str, pid: int, seconds: float = 45.0, pause: float = 15.0) -> float:
+    """Watch one session with many browsers that know it already; return the API's share of a core, by CPU time.
 
-    ``pause`` is what the page itself waits between two looks at a session that runs.
+    ``pause`` is what the page itself waits between two looks at a session that has run for a minute. As a browser does,
+    each keeps its connection until the broker closes it.
     """
     with httpx.Client(base_url=url, auth=(USER, PASSWORD), trust_env=False, timeout=30) as api:
         api.headers["Accept"] = "application/json"
@@ -309,20 +310,21 @@ def _watchers(url: str, pid: int, seconds: float = 30.0, pause: float = 10.0) ->
         cookie = one.cookies["ebhpc"]
         tag = one.get(f"/ui/data/sessions/{uuid}").headers["ETag"]
     headers = {"Cookie": f"ebhpc={cookie}", "If-None-Match": tag, "Accept": "application/json"}
-    workers = psutil.Process(pid).children(recursive=True)
+    arbiter = psutil.Process(pid)
+    processes = [arbiter, *arbiter.children(recursive=True)]
 
     def used() -> float:
-        return sum(sum(worker.cpu_times()[:2]) for worker in workers)
+        return sum(sum(one.cpu_times()[:2]) for one in processes)
 
     answers: list[int] = []
+    address = url.removeprefix("http://")
     begun, before = time.monotonic(), used()
 
     def watch(number: int) -> None:
-        for turn in range(int(seconds / pause)):
-            moment = begun + number / WATCHERS * pause + turn * pause
-            time.sleep(max(0.0, moment - time.monotonic()))
-            # As a browser whose connection has gone meanwhile
-            with contextlib.closing(http.client.HTTPConnection(url.removeprefix("http://"))) as connection:
+        with contextlib.closing(http.client.HTTPConnection(address)) as connection:
+            for turn in range(int(seconds / pause)):
+                moment = begun + number / WATCHERS * pause + turn * pause
+                time.sleep(max(0.0, moment - time.monotonic()))
                 connection.request("GET", f"/ui/data/sessions/{uuid}", headers=headers)
                 answer = connection.getresponse()
                 answer.read()

@@ -28,9 +28,10 @@ def point(name: str, subject: str = "") -> None:
         with (folder / "seen").open("a", encoding="utf-8") as seen:
             seen.write(f"{name} {subject}\n")
         armed = folder / "armed"
-        if not armed.exists():
+        try:
+            wanted, count = armed.read_text(encoding="utf-8").split()
+            if name == wanted and _hits[name] >= int(count):
+                armed.unlink()
+                os.kill(os.getpid(), signal.SIGKILL)
+        except FileNotFoundError:  # nothing is armed, or just now it was taken back
             return
-        wanted, count = armed.read_text(encoding="utf-8").split()
-        if name == wanted and _hits[name] >= int(count):
-            armed.unlink()
-            os.kill(os.getpid(), signal.SIGKILL)

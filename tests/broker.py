@@ -75,7 +75,7 @@ class RunningBroker:
             capture_output=True,
             text=True,
             check=True,
-            timeout=60,
+            timeout=300,
             **options,
         )
 
@@ -118,7 +118,7 @@ class RunningBroker:
                 self.kill(key)
         self.processes.clear()
 
-    def wait_ready(self, seconds: float = 30) -> None:
+    def wait_ready(self, seconds: float = 120) -> None:
         """Wait until the API answers and every platform has a snapshot."""
         deadline = time.monotonic() + seconds
         last = "no answer"

@@ -184,10 +184,7 @@ def _booked(
         if name not in with_changes:
             one = known[name]
             assert isinstance(one, Known)
-            timeline = one.timeline
-            if changes.present or changes.gone:
-                timeline = timeline.with_bookings(changes.present, changes.gone)
-            with_changes[name] = replace(one, revision=changes.revision, timeline=timeline, looked=now)
+            with_changes[name] = one.changed(changes, now)
         return with_changes[name]
 
     def still_fit(name: str, changes: Changes) -> bool:
@@ -218,8 +215,7 @@ def _booked(
         return False
     for name, changes in booked.changes.items():
         one = updated(name, changes)
-        timeline = one.timeline.with_bookings(booked.added.get(name, ()))
-        broker.timelines.adopt(name, replace(one, timeline=timeline))
+        broker.timelines.adopt(name, one.added(booked.added.get(name, ())))
     for (entry, offered), outcome in zip(made, booked.outcomes, strict=True):
         if outcome is Booked.DONE:
             entry.offered = offered

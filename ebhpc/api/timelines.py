@@ -6,17 +6,19 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from math import inf
 
 from msgspec import Struct
 from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from ebhpc.model.times import instant_text
-from ebhpc.planning import Snapshot, SnapshotUnreadableError, Timeline, decode_snapshot
+from ebhpc.planning import Booking, Snapshot, SnapshotUnreadableError, Timeline, decode_snapshot
 from ebhpc.planning.pauses import Pause, no_pause
 from ebhpc.planning.queue import Outlooks
 from ebhpc.plugins import Platform, PlatformUnavailable
 from ebhpc.store import (
+    Changes,
     Forecasts,
     PlatformRecord,
     Store,
@@ -44,7 +46,8 @@ class Known(Struct, frozen=True, kw_only=True):
 
     ``newest`` is the version that the database had: above ``version`` while the timeline of a large one is made.
     ``looked`` is when the bookings were read, POSIX seconds. ``outlooks`` is what is expected of the platform's queue;
-    None where it promises nothing of it, or no driver has made a forecast yet.
+    None where it promises nothing of it, or no driver has made a forecast yet. ``expiring`` is when the first of its
+    offers is due.
     """
 
     version: int
@@ -53,6 +56,25 @@ class Known(Struct, frozen=True, kw_only=True):
     looked: float
     newest: int = 0
     outlooks: Outlooks | None = None
+    expiring: float = inf
+
+    def changed(self, changes: Changes, now: float) -> Known:
+        """Return what is known with changes of the bookings, read at ``now``."""
+        timeline = self.timeline
+        if changes.present or changes.gone:
+            timeline = timeline.with_bookings(changes.present, changes.gone)
+        expiring = min(self.expiring, _first_expiry(changes.present))
+        return replace(self, revision=changes.revision, timeline=timeline, looked=now, expiring=expiring)
+
+    def added(self, bookings: Iterable[Booking]) -> Known:
+        """Return what is known with bookings of our own."""
+        more = tuple(bookings)
+        expiring = min(self.expiring, _first_expiry(more))
+        return replace(self, timeline=self.timeline.with_bookings(more), expiring=expiring)
+
+
+def _first_expiry(bookings: Iterable[Booking]) -> float:
+    return min((one.expires for one in bookings if one.expires is not None), default=inf)
 
 
 _PAUSE = 0.002
@@ -131,9 +153,23 @@ class Timelines:
         return True
 
     def _those(self, names: Iterable[str], now: float) -> dict[str, Known | PlatformUnavailable]:
+        names = tuple(names)
+        for name in names:
+            self._expire_due(name, now)
         with self._store.read() as tx:
             records = read_platforms(tx)
             return {name: self._of(tx, name, records.get(name), now) for name in names}
+
+    def _expire_due(self, name: str, now: float) -> None:
+        """Free the offers that are due, so that nobody is planned around what nobody can take any more."""
+        known = self._known.get(name)
+        if known is None or now < known.expiring or not self.expires(name, now):
+            return
+        expire_offers(self._store, name, now=now)
+        with self._locks[name]:
+            known = self._known[name]
+            left = (one for one in known.timeline.bookings() if one.expires is not None and one.expires > now)
+            self._known[name] = replace(known, expiring=_first_expiry(left))
 
     def _of(self, tx: Connection, name: str, record: PlatformRecord | None, now: float) -> Known | PlatformUnavailable:
         reason = self.why_unavailable(name, record, now)
@@ -183,8 +219,7 @@ class Timelines:
                 self._make(name, now)
         if known.revision < record.revision:
             changes = changes_since(tx, name, known.revision, now=record.revision)
-            timeline = known.timeline.with_bookings(changes.present, changes.gone)
-            known = replace(known, revision=changes.revision, timeline=timeline, looked=now)
+            known = known.changed(changes, now)
         return replace(known, newest=record.version)
 
     def _made(self, name: str, known: Known | None, now: float, pause: Pause = no_pause) -> Known:
@@ -211,8 +246,7 @@ class Timelines:
             if made.revision == 0:
                 with self._store.read() as tx:
                     changes = changes_since(tx, name, 0)
-                timeline = made.timeline.with_bookings(changes.present, changes.gone)
-                made = replace(made, revision=changes.revision, timeline=timeline)
+                made = made.changed(changes, now)
             with self._locks[name]:
                 known = self._known.get(name)
                 self._known[name] = replace(made, newest=max(made.version, known.newest if known is not None else 0))

@@ -22,6 +22,7 @@ from ebhpc.cli.logs import set_up_logging
 from ebhpc.cli.screen import clean
 from ebhpc.cli.served import end_with_serve
 from ebhpc.config import Config, SettingsError, load_config
+from ebhpc.local.linux import few_heaps
 from ebhpc.systemd import ServiceManager
 
 log = logging.getLogger("ebhpc.cli")
@@ -174,6 +175,7 @@ def drive(config: Config, plugins_dir: Path | None, name: str | None) -> None:
     context = click.get_current_context()
     name = name or socket.gethostname()
     end_with_serve()
+    few_heaps()
     _check_tracing(config)
     start_tracing(config, "driver", name)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import re
 import select
@@ -186,6 +187,21 @@ def test_connections_that_say_nothing_do_not_keep_others_from_being_served(serve
         begun = time.monotonic()
         assert httpx.get(served.url + "/health/live", trust_env=False, timeout=20).status_code == 200
         assert time.monotonic() - begun < 12
+
+
+def test_kept_connections_neither_keep_others_waiting_nor_hold_up_the_end(tmp_path):
+    running = Served(tmp_path)
+    with contextlib.ExitStack() as kept:
+        for _ in range(200):
+            one = kept.enter_context(
+                contextlib.closing(http.client.HTTPConnection("127.0.0.1", running.port, timeout=60))
+            )
+            one.request("GET", "/health/live")
+            answer = one.getresponse()
+            assert answer.read()
+            assert answer.getheader("Connection") == "keep-alive"
+        assert httpx.get(running.url + "/health/live", trust_env=False, timeout=60).status_code == 200
+        assert running.stop() == 0
 
 
 def test_requests_are_logged_without_credentials(served):

@@ -117,3 +117,19 @@ def test_a_state_that_cannot_be_taken_in_is_told_in_the_log_and_the_next_one_is_
 def test_due_offers_expire_when_somebody_books_but_not_at_each_booking(site):
     worker = timelines.Timelines(site.store, {})
     assert [now for now in (10.0, 10.2, 10.4, 10.6, 10.7) if worker.expires("paper", now)] == [10.0, 10.6]
+
+
+def test_offers_that_nobody_took_in_time_are_in_nobodys_way(site):
+    tomorrow = {"requested": {"duration": "PT1H", "start": "2030-03-18T17:46:40Z/P30D"}}
+    site.publish("paper", [SMALL])
+
+    def first_start() -> str:
+        told = site.post("/requests", notebook(compute=compute(4), schedule=tomorrow)).json
+        return min(one["schedule"]["available"]["start"] for one in told["offers"])
+
+    first = first_start()
+    assert first_start() > first
+    site.clock.now += 600
+    site.publish("paper", [SMALL])
+    assert first_start() == first
+    assert first_start() > first

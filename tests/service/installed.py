@@ -21,6 +21,7 @@ SETTINGS = "/etc/ebhpc/ebhpc.yaml"
 PACKAGE = "/tmp/ebhpc.deb"
 _NOTEBOOKS = f"{CHECKOUT}/tests/whole/notebooks"
 _RUNS = "/var/lib/ebhpc/runs"
+_HOLD = "/var/lib/ebhpc/hold"
 _SECRET = "/root/password"
 AS_SERVICE = ["setpriv", "--reuid=ebhpc", "--regid=ebhpc", "--init-groups", "--reset-env"]
 
@@ -43,7 +44,7 @@ class Installed:
         """Write the settings: one local platform, whose notebooks note each run; the journal."""
         platform = local_platform(
             file_roots=[_NOTEBOOKS],
-            environment={"EBHPC_TEST_RUNS": _RUNS, "EBHPC_TEST_SLEEP": "4"},
+            environment={"EBHPC_TEST_RUNS": _RUNS, "EBHPC_TEST_HOLD": _HOLD},
         )
         settings = {
             **QUICK,
@@ -79,16 +80,22 @@ class Installed:
         return json.loads(said.stdout)
 
     def begin(self) -> str:
-        """Ask for a notebook and accept the first offer; return the session's UUID."""
+        """Ask for a notebook that runs until `end`, and accept the first offer; return the session's UUID."""
+        self.machine.run([*AS_SERVICE, "touch", _HOLD])
         request = {
             "executable": {"kind": kinds.JUPYTER_NOTEBOOK, "location": f"file://{_NOTEBOOKS}/note_run.ipynb"},
-            "schedule": {"requested": {"duration": "PT5M"}},
+            "schedule": {"requested": {"duration": "PT30M"}},
         }
         session = self.ask("/direct", "--location", data=request)
         assert session["phase"] != "REJECTED", session["meta"]["messages"]
         return str(session["meta"]["uuid"])
 
-    def until(self, uuid: str, *phases: str, seconds: float = 60.0) -> dict[str, Any]:
+    def end(self, uuid: str) -> dict[str, Any]:
+        """Let the notebooks end, and wait for the session's end; return it."""
+        self.machine.run(["rm", "--force", _HOLD])
+        return self.until(uuid)
+
+    def until(self, uuid: str, *phases: str, seconds: float = 240.0) -> dict[str, Any]:
         """Wait until a session is in one of the phases, or at its end where none are named; return it."""
         deadline = time.monotonic() + seconds
         wanted = phases or tuple(FINAL)
@@ -114,7 +121,7 @@ def installed() -> Iterator[Installed]:
         service.install()
         service.configure()
         service.start()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 180
         while service.ask("/health/ready").get("status") != "ready":
             assert time.monotonic() < deadline, booted.journal("-n", "80")
             time.sleep(0.1)

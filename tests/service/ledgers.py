@@ -68,7 +68,7 @@ class LedgerBroker(RunningBroker):
     def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Ask once; the answer, whatever it is."""
         return httpx.request(
-            method, f"{self.url}{path}", auth=(ADMIN, PASSWORD), headers=_JSON, trust_env=False, timeout=40, **options
+            method, f"{self.url}{path}", auth=(ADMIN, PASSWORD), headers=_JSON, trust_env=False, timeout=90, **options
         )
 
     def begin(self, count: int, *, at_once: int = 16) -> list[str]:
@@ -82,7 +82,7 @@ class LedgerBroker(RunningBroker):
         accepted: list[str] = []
         left = iter(range(count))
         async with httpx.AsyncClient(
-            base_url=self.url, auth=(ADMIN, PASSWORD), headers=_JSON, limits=limits, timeout=60, trust_env=False
+            base_url=self.url, auth=(ADMIN, PASSWORD), headers=_JSON, limits=limits, timeout=120, trust_env=False
         ) as client:
 
             async def ask() -> None:
@@ -141,7 +141,15 @@ class LedgerBroker(RunningBroker):
         finally:
             store.close()
 
-    def until_over(self, uuids: Iterable[str], seconds: float = 120.0) -> dict[str, Phase]:
+    def until_health(self, status: str, seconds: float = 120.0) -> httpx.Response:
+        """Wait until the health has a status, as ``ready`` where all platforms are known; return the answer."""
+        deadline = time.monotonic() + seconds
+        while (told := self.ask("GET", "/health/ready")).json()["status"] != status:
+            assert time.monotonic() < deadline, f"{told.text}\n{self.logs()}"
+            time.sleep(0.1)
+        return told
+
+    def until_over(self, uuids: Iterable[str], seconds: float = 180.0) -> dict[str, Phase]:
         """Wait until sessions are in a final phase; return every session's phase."""
         wanted, deadline = set(uuids), time.monotonic() + seconds
         while True:
@@ -152,7 +160,7 @@ class LedgerBroker(RunningBroker):
             assert time.monotonic() < deadline, f"{len(left)} left: {Counter(left.values())}\n{self.logs()}"
             time.sleep(0.2)
 
-    def until_clean(self, seconds: float = 120.0) -> None:
+    def until_clean(self, seconds: float = 180.0) -> None:
         """Wait until drivers have cleaned up after the sessions in a final phase: after some, that comes later."""
         deadline = time.monotonic() + seconds
         store = Store(self.database)
@@ -168,7 +176,7 @@ class LedgerBroker(RunningBroker):
         finally:
             store.close()
 
-    def until(self, uuids: Iterable[str], phase: Phase, seconds: float = 60.0) -> None:
+    def until(self, uuids: Iterable[str], phase: Phase, seconds: float = 180.0) -> None:
         """Wait until all of the sessions are in a phase."""
         wanted, deadline = set(uuids), time.monotonic() + seconds
         while True:

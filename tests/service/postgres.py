@@ -88,7 +88,7 @@ class Server:
                 cwd=self._folder,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         ready = ["pg_isready", "-q", "-h", str(self._folder), "-p", str(self.port), "-d", "postgres", "-U", "ebhpc"]
         while subprocess.run([str(self._binaries / ready[0]), *ready[1:]], check=False).returncode != 0:
             if self._process.poll() is not None or time.monotonic() > deadline:

@@ -17,7 +17,7 @@ from tests.labs import require
 from tests.service.ledgers import REQUEST, LedgerBroker, check_verdict, ledger_platform
 from tests.whole.runs import read_runs, traced_notebook, traced_platform
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 CORES = 40
 
@@ -56,12 +56,14 @@ def test_a_full_disk_under_sqlite_is_503_and_what_was_accepted_goes_on_when_ther
         broker.run()
         accepted = broker.begin(10)
         filler = fill(small_disk)
-        statuses = {broker.ask("POST", "/requests", json=REQUEST).status_code for _ in range(40)}
-        assert statuses <= {303, 503}, statuses
-        assert 503 in statuses
+        # What SQLite's log has room for still is answered
+        deadline = time.monotonic() + 120
+        while (status := broker.ask("POST", "/requests", json=REQUEST).status_code) != 503:
+            assert status == 303
+            assert time.monotonic() < deadline, broker.logs()
         assert broker.ask("GET", "/sessions").status_code == 200
         filler.unlink()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while broker.ask("POST", "/requests", json=REQUEST).status_code != 303:
             assert time.monotonic() < deadline, broker.logs()
             time.sleep(0.2)
@@ -95,7 +97,7 @@ def test_a_full_disk_under_results_fails_the_session_that_needs_it_and_no_other(
         filler.unlink()
         offers = client.offers(traced_notebook())
         fed = client.accept(offers.offers[0].meta.uuid).meta.uuid
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 180
         while (last := client.session(fed)).phase not in FINAL:
             assert time.monotonic() < deadline, broker.logs()
             time.sleep(0.2)
@@ -138,14 +140,14 @@ def test_a_step_of_the_clock_by_an_hour_starts_nothing_twice_and_stops_nothing(s
         body = {"kind": "uri:enum-value-update", "path": "phase", "value": "ACCEPTED"}
         assert broker.ask("POST", f"/sessions/{offered}", json=body).status_code == expected
         # Work goes on by the clock as it is now, as soon as a driver has looked at the platform
-        _until_ready(broker)
+        broker.until_health("ready")
         later = broker.begin(3)
         broker.until_over(later)
         # The clock is put right again, and a driver that is killed just then is started again, as systemd does
         clock.step(0)
         broker.kill("driver-1")
         broker.start("drive", "driver-1")
-        _until_ready(broker)
+        broker.until_health("ready")
         last = broker.begin(3)
         everything = [*accepted, *later, *last, *([offered] if step < 0 else [])]
         broker.until_over(everything)
@@ -159,43 +161,39 @@ def test_a_step_of_the_clock_by_an_hour_starts_nothing_twice_and_stops_nothing(s
         broker.stop()
 
 
-def _until_ready(broker: LedgerBroker) -> None:
-    deadline = time.monotonic() + 30
-    while (told := broker.ask("GET", "/health/ready").json())["status"] != "ready":
-        assert time.monotonic() < deadline, f"{told}\n{broker.logs()}"
-        time.sleep(0.1)
-
-
 def test_platforms_that_all_hang_take_neither_the_api_nor_the_driver_with_them(tmp_path: Path):
     names = ("cluster", "other")
     platforms = [
         {
             **ledger_platform(tmp_path, name=name, cores=CORES, memory_gib=CORES, seconds=3),
-            "timeout": "1s",
-            "stale": "3s",
+            "timeout": "2s",
+            "stale": "5s",
         }
         for name in names
     ]
-    broker = LedgerBroker(tmp_path, settings={"platforms": platforms})
+    broker = LedgerBroker(tmp_path, settings={"platforms": platforms, "api": {"max_outstanding_offers": 10_000}})
     try:
         broker.run()
         accepted = broker.begin(10)
         hang = tmp_path / "hang"
         hang.touch()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while (answer := broker.ask("POST", "/requests", json=REQUEST)).json()["result"] != "NO":
             assert time.monotonic() < deadline, answer.text
             time.sleep(0.2)
         told = {item["kind"] for item in answer.json()["meta"]["messages"]}
-        assert told == {"urn:platform-unavailable"}
+        assert told == {"urn:platform-unavailable"}, answer.text
         began = time.monotonic()
         assert broker.ask("GET", "/sessions").status_code == 200
-        assert time.monotonic() - began < 5
-        health = broker.ask("GET", "/health/ready").json()
-        assert (health["status"], health["platforms"]) == ("degraded", dict.fromkeys(names, False))
-        assert health["checks"]["drivers"] == "1 of 1 alive"
+        assert time.monotonic() - began < 30, "it waited for a platform"
+        health = broker.until_health("degraded").json()
+        assert health["platforms"] == dict.fromkeys(names, False)
+        deadline = time.monotonic() + 60
+        while (health := broker.ask("GET", "/health/ready").json())["checks"]["drivers"] != "1 of 1 alive":
+            assert time.monotonic() < deadline, health
+            time.sleep(0.2)
         hang.unlink()
-        broker.until_over(accepted, seconds=60)
+        broker.until_over(accepted)
         assert {broker.phases()[uuid] for uuid in accepted} == {Phase.COMPLETED}
         accepted += broker.begin(1)
         broker.until_over(accepted)

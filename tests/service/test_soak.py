@@ -13,7 +13,7 @@ from ebhpc.model import FINAL
 
 @pytest.mark.postgresql
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_under_load_and_kills_nothing_is_sold_twice_lost_or_run_twice(tmp_path: Path):
     outcome = soak(tmp_path, seconds=16, users=12, calm=2, pause=2.5, think=4, seed=7)
     assert len(outcome.killed) == 4, "each kind of process was killed"

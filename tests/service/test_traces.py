@@ -80,7 +80,7 @@ class Collector:
                         )
                     )
 
-    def until(self, is_there: Callable[[], object], seconds: float = 90.0) -> None:
+    def until(self, is_there: Callable[[], object], seconds: float = 180.0) -> None:
         """Wait until what has come is enough."""
         deadline = time.monotonic() + seconds
         while not is_there():

@@ -93,7 +93,7 @@ class User:
 
     def told(self) -> str:
         """Return where this user is, and what stands there."""
-        return f"--- {self.page.url}\n{self.page.inner_text('body', timeout=5000)}"
+        return f"--- {self.page.url}\n{self.page.inner_text('body')}"
 
     def cancel(self) -> None:
         """End the session that is shown: the second click counts only soon after the first."""
@@ -101,7 +101,7 @@ class User:
         ended = page.locator("#phases li", has_text="Cancelled")
         for _ in range(PATIENCE):
             with contextlib.suppress(PlaywrightTimeout):
-                page.click("#cancel", timeout=1000)
+                page.click("#cancel", timeout=4000)
             with contextlib.suppress(PlaywrightTimeout):
                 ended.wait_for(timeout=1000)
                 return
@@ -126,5 +126,5 @@ def until(page: Page, expression: str, seconds: float = PATIENCE) -> None:
 
 def ended_well(page: Page) -> None:
     """Wait until the session that is shown has ended; it must have ended well."""
-    until(page, "document.querySelector('#phases li.good, #phases li.bad') !== null")
+    until(page, "document.querySelector('#phases li.good, #phases li.bad') !== null", 4 * PATIENCE)
     assert page.locator("#phases li.good").count() == 1, page.inner_text("main")

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from ebhpc.store import Store
+from ebhpc.store import Store, expire_offers
 from tests.broker import PASSWORD, QUICK, RunningBroker, local_platform
 from tests.lab import containers
 from tests.labs import require
@@ -21,7 +21,7 @@ _THERE = "import os; os.chdir(os.environ['EBHPC_RESULTS'])"
 
 NOTES = {
     "good.ipynb": [_THERE, "print('It works')", "open('table.txt', 'w').write('1 2 3')"],
-    "slow.ipynb": ["import time; time.sleep(45)"],
+    "slow.ipynb": ["import time; time.sleep(1800)"],
     # A job that wants to act as its reader: by its output, by files of every kind that a browser might run
     "evil.ipynb": [
         _THERE,
@@ -59,6 +59,10 @@ def notebooks() -> Iterator[str]:
     server.close()
 
 
+VIEW = 0.6
+"""Seconds after which every request sees what was given back: they are planned on what was read half a second ago."""
+
+
 class Site(RunningBroker):
     """``ebhpc serve`` with the accounts admin, ada and bob."""
 
@@ -67,14 +71,24 @@ class Site(RunningBroker):
         for name in ("ada", "bob"):
             self.command("account", "add", name, "--password-file", str(self.folder / "password"))
 
-    def shorten_offers(self, seconds: int) -> None:
-        """Have all offers that are open expire so soon."""
+    def shorten_offers(self, seconds: int) -> int:
+        """Have all offers that are open expire so soon; return how many."""
         then = int(time.time()) + seconds
         store = Store(f"sqlite:///{self.state / 'ebhpc.sqlite3'}")
         with store.write("shorten", "") as tx:
             tx.exec_driver_sql("UPDATE bookings SET expires = ? WHERE expires IS NOT NULL AND freed IS NULL", (then,))
-            tx.exec_driver_sql("UPDATE sessions SET expires = ? WHERE phase = 'OFFERED'", (then,))
+            changed = tx.exec_driver_sql("UPDATE sessions SET expires = ? WHERE phase = 'OFFERED'", (then,))
         store.close()
+        return changed.rowcount
+
+    def end_offers(self) -> None:
+        """Have all offers that are open end, and wait until nobody is offered anything beside them."""
+        if not self.shorten_offers(0):
+            return
+        store = Store(f"sqlite:///{self.state / 'ebhpc.sqlite3'}")
+        expire_offers(store, "here", now=time.time())
+        store.close()
+        time.sleep(VIEW)
 
     def accepted(self, name: str, document: dict[str, Any]) -> str:
         """Have a user ask for something and take the first offer; return the session's UUID."""
@@ -112,6 +126,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     runtime = {} if containers.missing() else {"runtime": request.getfixturevalue("podman").runtime}
     platform = {
         **local_platform(scripts={"allowed": True}, **runtime),
+        "stale": "10m",
         "firm": {"approval_above": 3, "approval_within": "1d"},
     }
     made = Site(tmp_path_factory.mktemp("site"), {**QUICK, "offers": {"lifetime": "10m"}, "platforms": [platform]})
@@ -119,7 +134,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         made.make_ready()
         made.make_people()
         made.start("serve")
-        made.wait_ready(120)
+        made.wait_ready(300)
         yield made
     finally:
         made.stop()
@@ -152,7 +167,7 @@ def user(chrome: Any, site: Site) -> Iterator[Callable[..., User]]:
     for one in made:
         one.close()
     assert not faults, faults
-    site.shorten_offers(0)  # nobody else has to wait for what these were offered
+    site.end_offers()  # nobody else has to wait for what these were offered
 
 
 @pytest.fixture(scope="session")

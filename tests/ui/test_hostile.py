@@ -18,9 +18,9 @@ from playwright.sync_api import Error as PlaywrightError
 
 from ebhpc.model import kinds
 from tests.broker import ADMIN, PASSWORD
-from tests.ui.browsing import User, ended_well
+from tests.ui.browsing import PATIENCE, User, ended_well
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 PIECES = [
     "<script>top.pwned=1</script>",
@@ -164,7 +164,7 @@ def test_no_text_of_anybody_acts_or_breaks_a_page(visited, strings):
 
     def pass_on(route):
         with contextlib.suppress(PlaywrightError):  # the page that asked may have been left
-            answer = route.fetch()
+            answer = route.fetch(timeout=PATIENCE * 1000)
             document = answer.json() if "json" in answer.headers.get("content-type", "") else None
             changed = {} if document is None else {"body": json.dumps(poisoned(document, given_out))}
             route.fulfill(response=answer, **changed)
@@ -174,6 +174,10 @@ def test_no_text_of_anybody_acts_or_breaks_a_page(visited, strings):
         said.clear()
         page.goto(one.url + path)
         page.wait_for_selector(there, state="attached")
+        for _ in range(PATIENCE * 10):  # what a page shows may come in several answers
+            if len(said) > 5:
+                break
+            page.wait_for_timeout(100)
         assert len(said) > 5, f"hardly a text of {path} was another"
         tables = page.get_by_role("button", name="As a table", exact=True)
         if tables.count() and tables.first.is_visible():

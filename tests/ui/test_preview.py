@@ -8,7 +8,7 @@ import pytest
 from ebhpc.model import kinds
 from tests.broker import PASSWORD
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from tests.ui.browsing import User, ended_well, until
 from tests.ui.conftest import Site
 
 pytest_plugins = ["tests.lab.slurm.fixtures"]
-pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 ALICE = 2001
 

@@ -8,7 +8,7 @@ from tests.lab import containers
 from tests.labs import require
 from tests.ui.browsing import ended_well, until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def run(one, kind, **fields):

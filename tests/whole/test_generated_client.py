@@ -59,7 +59,7 @@ def update(standard_client: ModuleType, phase: str):
 
 
 def follow(api, uuid: str, *phases: str):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline:
         session = api.session_select(uuid)
         if session.phase.value in phases:

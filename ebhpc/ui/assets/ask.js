@@ -19,6 +19,7 @@ let pending = null;
 let timer = null;
 let typed = 0;
 let judged = false;
+let marked = [];
 const touched = new Set();
 
 const calendar = new Calendar(byId("picture"), { height: 360 });
@@ -182,6 +183,7 @@ function placeOf(path) {
 }
 
 function markProblems(problems) {
+  marked = problems;
   for (const control of document.querySelectorAll("#ask [data-path]")) {
     control.removeAttribute("aria-invalid");
     byId(`${control.id}-wrong`).textContent = "";
@@ -305,6 +307,7 @@ async function begin() {
       layKinds();
       layResources();
       layWhen();
+      markProblems(marked);
       const cores = platforms.reduce((sum, one) => sum + (one.cores ?? 0), 0);
       byId("capacity").textContent = platforms.map((one) => (one.available ? `${one.name}: ${one.cores.toLocaleString()} cores on ${one.nodes.toLocaleString()} ${one.nodes === 1 ? "node" : "nodes"}` : `${one.name}: not available now`)).join(" · ") || `${cores} cores`;
     }

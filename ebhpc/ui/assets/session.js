@@ -135,8 +135,8 @@ async function cancel() {
 // --- files ---
 
 async function list() {
-  // Looked at anew when the session moves, and every few seconds while it writes
-  const key = session.phase + (session.phase === "RUNNING" ? Math.floor(now() / 8) : "");
+  // Looked at anew when the session moves, and now and then while it writes: often at first
+  const key = session.phase + (session.phase === "RUNNING" ? Math.floor(now() / (fresh(session) ? 8 : 60)) : "");
   if (key === filesAt) return;
   filesAt = key;
   if (["OFFERED", "REJECTED", "EXPIRED", "ACCEPTED", "WAITING"].includes(session.phase)) {
@@ -144,9 +144,12 @@ async function list() {
     return;
   }
   try {
-    files = (await read(`/data/sessions/${uuid}/files`)).outputs;
+    const listed = (await read(`/data/sessions/${uuid}/files`)).outputs;
+    if (key !== filesAt) return; // a later look has come first
+    files = listed;
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
+    if (key !== filesAt) return;
     fill(byId("files"), h("p", { class: "hint" }, error.message));
     return;
   }
@@ -202,10 +205,13 @@ async function beginning(url) {
 
 // --- watched ---
 
+const fresh = (one) => now() - (one.started ?? 0) < 60;
+
+// What waits or runs for long is looked at every 15 s: sooner than the broker closes an idle connection (api/server.py).
 function pause(last) {
   if (["ACCEPTED", "PREPARING", "RELEASING", "OFFERED"].includes(last.phase)) return 2;
-  if (last.phase === "RUNNING") return now() - (last.started ?? 0) < 60 ? 2 : 10;
-  if (["WAITING", "AVAILABLE"].includes(last.phase)) return last.start - now() < 90 ? 2 : 10;
+  if (last.phase === "RUNNING") return fresh(last) ? 2 : 15;
+  if (["WAITING", "AVAILABLE"].includes(last.phase)) return last.start - now() < 90 ? 2 : 15;
   return null;
 }
 

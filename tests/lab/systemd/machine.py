@@ -20,7 +20,7 @@ CHECKOUT = "/opt/checkout"
 """Inside: the checkout, read-only."""
 
 _HIERARCHIES = ("systemd", "unified", "")
-_BOOT_SECONDS = 60.0
+_BOOT_SECONDS = 180.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -40,7 +40,7 @@ class Machine:
         words: Sequence[str],
         *,
         check: bool = True,
-        timeout: float = 60.0,
+        timeout: float = 180.0,
         data: str | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
@@ -72,7 +72,7 @@ class Machine:
         """Return lines of the journal."""
         return self.run(["journalctl", "--no-pager", *words]).stdout
 
-    def until(self, unit: str, name: str, value: str, seconds: float = 30.0) -> None:
+    def until(self, unit: str, name: str, value: str, seconds: float = 120.0) -> None:
         """Wait until a unit's property has a value; AssertionError with its journal where it does not come to that."""
         deadline = time.monotonic() + seconds
         while (found := self.property(unit, name)) != value:
