@@ -113,8 +113,7 @@ def test_a_connection_cut_while_a_server_is_asked_for_leaves_one_server(place: P
         root = platform.settings.jobs.root
         place.cloud.until(lambda: notes.read(root, one.uuid).asked is not None, 60, "a server is asked for")
         time.sleep(1.5)  # the question is on its way to a service that does not read it yet
-        for process in place.cloud.sessions():
-            process.kill()
+        place.cloud.cut()
         asking.join(120)
     assert not asking.is_alive()
     assert [type(fault) for fault in faults] == [Unanswered], faults
@@ -149,8 +148,7 @@ print('went on')
         until(platform, one, runs)
         before = platform.host._running
         place.cloud.sshd.kill()
-        for process in place.cloud.sessions():
-            process.kill()
+        place.cloud.cut()
         place.cloud.until(lambda: not place.cloud.sessions(), 120, "nothing of the broker's is left there")
         for fault in ((NotReached, Unanswered), NotReached):
             with pytest.raises(fault):
@@ -377,8 +375,7 @@ def test_ports_are_reached_through_the_login_host_alone(place: Place) -> None:
         (server,) = platform.cloud.servers()
         here = {one.address for addresses in psutil.net_if_addrs().values() for one in addresses}
         assert server.addresses[0] not in here
-        for process in place.cloud.sessions():
-            process.kill()
+        place.cloud.cut()
         place.cloud.until(lambda: answered(str(connector.location)), 120, "a connection that was lost is made again")
         # A driver that starts again takes the same port
         ended_with_its_process(platform)

@@ -165,6 +165,13 @@ class Cloud:
                     found.append(process)
         return found
 
+    def cut(self) -> None:
+        """Kill the service account's processes on the login host, and with them its SSH sessions."""
+        for process in self.sessions():
+            # One's end ends others
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
     @property
     def _service_uid(self) -> int:
         return int(self.run(["id", "-u", SERVICE]).stdout)
