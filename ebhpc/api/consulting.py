@@ -56,6 +56,7 @@ def willing_platforms(
 
     ``again``: what was known a moment ago has turned out to be out of date.
     """
+    broker.timelines.expire_due(asking.now)
     # Behind a session that goes on is free what its booking says now: it may have been shortened only just
     newly = again or asking.replaced is not None
     timelines = broker.timelines.current(asking.now) if newly else broker.timelines.lately(asking.now)

@@ -137,6 +137,21 @@ class Timelines:
         """Return the timeline of one platform, as ``current`` does."""
         return self._those([name], now)[name]
 
+    def expire_due(self, now: float) -> None:
+        """Free the offers that are due, so that nobody is planned around what nobody can take any more.
+
+        For those who ask for offers: it writes, and who only looks must get an answer when nothing can be written.
+        """
+        due = [name for name, known in list(self._known.items()) if known.expiring <= now and self.expires(name, now)]
+        for name in due:
+            expire_offers(self._store, name, now=now)
+            with self._locks[name]:
+                known = self._known[name]
+                left = (one for one in known.timeline.bookings() if one.expires is not None and one.expires > now)
+                self._known[name] = replace(known, expiring=_first_expiry(left))
+        if due:
+            self._lately = -_MOMENT, {}
+
     def without_expired(self, names: Iterable[str], now: float) -> dict[str, Known | PlatformUnavailable]:
         """Free the offers that are due on those platforms, and return their timelines anew where there were any."""
         freed = [name for name in names if expire_offers(self._store, name, now=now)]
@@ -153,23 +168,9 @@ class Timelines:
         return True
 
     def _those(self, names: Iterable[str], now: float) -> dict[str, Known | PlatformUnavailable]:
-        names = tuple(names)
-        for name in names:
-            self._expire_due(name, now)
         with self._store.read() as tx:
             records = read_platforms(tx)
             return {name: self._of(tx, name, records.get(name), now) for name in names}
-
-    def _expire_due(self, name: str, now: float) -> None:
-        """Free the offers that are due, so that nobody is planned around what nobody can take any more."""
-        known = self._known.get(name)
-        if known is None or now < known.expiring or not self.expires(name, now):
-            return
-        expire_offers(self._store, name, now=now)
-        with self._locks[name]:
-            known = self._known[name]
-            left = (one for one in known.timeline.bookings() if one.expires is not None and one.expires > now)
-            self._known[name] = replace(known, expiring=_first_expiry(left))
 
     def _of(self, tx: Connection, name: str, record: PlatformRecord | None, now: float) -> Known | PlatformUnavailable:
         reason = self.why_unavailable(name, record, now)

@@ -166,8 +166,8 @@ def test_platforms_that_all_hang_take_neither_the_api_nor_the_driver_with_them(t
     platforms = [
         {
             **ledger_platform(tmp_path, name=name, cores=CORES, memory_gib=CORES, seconds=3),
-            "timeout": "2s",
-            "stale": "5s",
+            "timeout": "1s",
+            "stale": "3s",
         }
         for name in names
     ]
@@ -185,13 +185,10 @@ def test_platforms_that_all_hang_take_neither_the_api_nor_the_driver_with_them(t
         assert told == {"urn:platform-unavailable"}, answer.text
         began = time.monotonic()
         assert broker.ask("GET", "/sessions").status_code == 200
-        assert time.monotonic() - began < 30, "it waited for a platform"
-        health = broker.until_health("degraded").json()
-        assert health["platforms"] == dict.fromkeys(names, False)
-        deadline = time.monotonic() + 60
-        while (health := broker.ask("GET", "/health/ready").json())["checks"]["drivers"] != "1 of 1 alive":
-            assert time.monotonic() < deadline, health
-            time.sleep(0.2)
+        assert time.monotonic() - began < 5
+        health = broker.ask("GET", "/health/ready").json()
+        assert (health["status"], health["platforms"]) == ("degraded", dict.fromkeys(names, False))
+        assert health["checks"]["drivers"] == "1 of 1 alive"
         hang.unlink()
         broker.until_over(accepted)
         assert {broker.phases()[uuid] for uuid in accepted} == {Phase.COMPLETED}

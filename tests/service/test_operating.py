@@ -72,19 +72,18 @@ def test_figures_and_health_tell_of_offers_refusals_phases_and_drivers(watched: 
     assert seen['ebhpc_offers_total{platform="cluster"}'] == 3 + len(offers)
     assert seen['ebhpc_refusals_total{reason="resource-limit"}'] == 1
     assert seen['ebhpc_planning_seconds_count{platform="cluster"}'] >= 3
-    # A second each, and what a slow machine adds
-    assert 0 < seen['ebhpc_phase_seconds{phase="RUNNING",platform="cluster",quantile="0.5"}'] < 60
-    assert seen['ebhpc_driver_heartbeat_age_seconds{driver="driver-1"}'] < 60
-    assert seen["ebhpc_driver_lag_seconds"] < 60
+    assert seen['ebhpc_phase_seconds{phase="RUNNING",platform="cluster",quantile="0.5"}'] == pytest.approx(1.2, abs=1.2)
+    assert seen['ebhpc_driver_heartbeat_age_seconds{driver="driver-1"}'] < 2
+    assert seen["ebhpc_driver_lag_seconds"] < 2
     own = figures(f"http://127.0.0.1:{port}/metrics")
     assert own["ebhpc_driver_turns_total"] > 1
-    assert 0 <= own['ebhpc_snapshot_seconds{platform="cluster"}'] < 30
+    assert own['ebhpc_snapshot_seconds{platform="cluster"}'] < 1
     assert own["process_cpu_seconds_total"] > 0
     # All that the dashboard asks for is there, but for what begins with a user's first decision, a platform's failure
     there = {name.partition("{")[0] for name in seen | own} | declared(f"{broker.url}/metrics")
     asked_for = set(re.findall(r"\b(?:ebhpc|process)_[a-z_]+", DASHBOARD.read_text(encoding="utf-8")))
     assert asked_for - there <= {"ebhpc_decisions_total", "ebhpc_platform_failures_total"}
-    assert broker.until_health("ready").json()["checks"]["drivers"] == "1 of 1 alive"
+    assert broker.ask("GET", "/health/ready").json()["checks"]["drivers"] == "1 of 1 alive"
     # A driver that is gone makes the broker no less ready to answer, and is told
     broker.kill("driver-1")
     health = broker.until_health("degraded")

@@ -126,7 +126,6 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     runtime = {} if containers.missing() else {"runtime": request.getfixturevalue("podman").runtime}
     platform = {
         **local_platform(scripts={"allowed": True}, **runtime),
-        "stale": "10m",
         "firm": {"approval_above": 3, "approval_within": "1d"},
     }
     made = Site(tmp_path_factory.mktemp("site"), {**QUICK, "offers": {"lifetime": "10m"}, "platforms": [platform]})
