@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from msgspec import Struct, field
 
 from ebhpc.api.accounts import Accounts
 from ebhpc.api.auditing import Auditing
+from ebhpc.api.combining import Combining
 from ebhpc.api.timelines import Timelines
 from ebhpc.config import Config
 from ebhpc.model.registry import Kinds
@@ -27,7 +27,7 @@ class Broker(Struct, frozen=True, kw_only=True):
 
     ``planning`` is held while requests are planned and booked. The interpreter runs one thread at a time anyway; but
     a thread that has the database's write lock, and with it all other workers, must not wait for its turn behind
-    threads that plan. ``waiting`` are the requests that wait for it, to be booked together by whoever has it next.
+    threads that plan. ``together`` is where requests wait to be booked by one of them for all.
     """
 
     store: Store
@@ -43,4 +43,4 @@ class Broker(Struct, frozen=True, kw_only=True):
     audit: Auditing
     measures: Measures
     planning: Lock = field(default_factory=Lock)
-    waiting: deque[Any] = field(default_factory=deque)
+    together: Combining[Any] = field(default_factory=Combining)

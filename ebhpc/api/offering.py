@@ -7,7 +7,7 @@ workers have booked meanwhile and, where that is in the way, plans anew under th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from math import ceil
 
@@ -103,7 +103,6 @@ class _Entry(Struct, kw_only=True):
     asking: Asking
     willing: Sequence[Willing]
     messages: tuple[Message, ...]
-    settled: bool = False
     offered: Offered | None = None
     too_many: bool = False
     failure: Exception | None = None
@@ -112,18 +111,14 @@ class _Entry(Struct, kw_only=True):
 def _book_with_others(broker: Broker, mine: _Entry) -> Offered | None:
     """Book a request in one transaction with all those that wait in this worker; None: that could not be done.
 
-    A transaction costs more than planning, so under load it is shared: the first thread to get ``broker.planning``
-    serves all that queued for it ("flat combining": D. Hendler and others, SPAA 2010).
+    A transaction costs more than planning, so under load it is shared.
     """
-    broker.waiting.append(mine)
-    with broker.planning:
-        if not mine.settled:
-            batch: list[_Entry] = []
-            try:
-                _serve(broker, batch)
-            finally:
-                for entry in batch:
-                    entry.settled = True
+    if broker.together.leads(mine):
+        try:
+            with broker.planning:
+                _serve(broker)
+        finally:
+            broker.together.leave()
     if mine.failure is not None:
         raise mine.failure
     if mine.too_many:
@@ -133,51 +128,99 @@ def _book_with_others(broker: Broker, mine: _Entry) -> Offered | None:
     return mine.offered
 
 
-def _serve(broker: Broker, batch: list[_Entry]) -> None:
-    """Take all that wait into the batch, plan them one after another, each seeing those before it, and book them.
+def _serve(broker: Broker) -> None:
+    """Take all that wait, plan them one after another, each seeing those before it, and book them.
 
     An entry that cannot be booked so is left as it was: by itself it finds out why.
     """
+    batch: list[_Entry] = broker.together.take()
+    now = max(entry.asking.now for entry in batch)
+    plans = _Plans(broker, broker.timelines.newest(now))
+    plans.add(batch)
+
+    def more() -> bool:
+        come = broker.together.take()
+        batch.extend(come)
+        plans.add(come)
+        return bool(come)
+
     # While another worker books, more come here, and those are all served then: fewer transactions, less to look at
     # again. Planning is quick where it is done together (``computes_alone``); a second look is not done in our turn.
-    batch += _waiting(broker)
-    with broker.store.turn():
-        batch += _waiting(broker)
-        now = max(entry.asking.now for entry in batch)
-        if _able_are_booked(broker, batch, broker.timelines.newest(now), now):
+    with broker.store.turn(meanwhile=more):
+        more()
+        if _booked(broker, plans, now):
             return
     for _ in range(_LOOKS - 1):
-        if _able_are_booked(broker, batch, broker.timelines.current(now), now):
+        plans = _Plans(broker, broker.timelines.current(now))
+        plans.add(batch)
+        if _booked(broker, plans, now):
             return
 
 
-def _waiting(broker: Broker) -> list[_Entry]:
-    """Take those who wait."""
-    return [broker.waiting.popleft() for _ in range(len(broker.waiting))]
+class _Plans:
+    """Offer sets for requests on what is known of the platforms: each sees the windows of those before it.
+
+    ``made`` are the offer sets, ``windows`` what they take of each platform. A request one of whose platforms does not
+    answer has none. ``locked``: under the platforms' locks, by nothing but computing. Otherwise an entry whose planning
+    fails has its ``failure``, and no offer set.
+    """
+
+    def __init__(
+        self, broker: Broker, known: Mapping[str, Known | PlatformUnavailable], *, locked: bool = False
+    ) -> None:
+        self.known = known
+        self.made: list[tuple[_Entry, Offered]] = []
+        self.windows: dict[str, list[Window]] = {}
+        self._broker = broker
+        self._plan = plan_anew if locked else plan
+        self._locked = locked
+        self._left = {name: one for name, one in known.items() if isinstance(one, Known)}
+        self._untaken: dict[str, list[Window]] = {}
+
+    def add(self, batch: Iterable[_Entry]) -> None:
+        """Plan some more."""
+        for entry in batch:
+            if self._locked or all(isinstance(self.known[one.platform.name], Known) for one in entry.willing):
+                self._add(entry)
+
+    def _add(self, entry: _Entry) -> None:
+        willing = [self._with_what_is_left(one) for one in entry.willing if one.platform.name in self._left]
+        entry.failure = None
+        try:
+            planned, reasons = self._plan(self._broker, entry.asking, willing, direct=False)
+            offered = _offered(self._broker, entry.asking, planned, (*entry.messages, *reasons))
+        except Exception as failure:
+            if self._locked:
+                raise
+            entry.failure = failure  # it is raised in the thread whose request it is
+            return
+        self.made.append((entry, offered))
+        for item in planned:
+            if item.taken.firm:
+                self.windows.setdefault(item.platform.name, []).append(item.taken)
+                self._untaken.setdefault(item.platform.name, []).append(item.taken)
+
+    def _with_what_is_left(self, one: Willing) -> Willing:
+        name = one.platform.name
+        if taken := self._untaken.pop(name, None):
+            known = self._left[name]
+            self._left[name] = replace(known, timeline=known.timeline.with_windows(taken))
+        return replace(one, known=self._left[name])
 
 
-def _able_are_booked(
-    broker: Broker, batch: Sequence[_Entry], known: Mapping[str, Known | PlatformUnavailable], now: float
-) -> bool:
-    """Book those of a batch whose platforms all answer; False: there are newer snapshots by now."""
-    able = [entry for entry in batch if all(isinstance(known[one.platform.name], Known) for one in entry.willing)]
-    return not able or _booked(broker, able, known, now)
-
-
-def _booked(
-    broker: Broker, batch: Sequence[_Entry], known: Mapping[str, Known | PlatformUnavailable], now: float
-) -> bool:
-    """Book a batch with what is known; False: there are newer snapshots by now."""
-    made, windows = _planned_together(broker, batch, known)
-    if any(not offered.offers for _, offered in made):
+def _booked(broker: Broker, plans: _Plans, now: float) -> bool:
+    """Book what is planned; False: there are newer snapshots by now."""
+    if any(not offered.offers for _, offered in plans.made):
         # Nobody is told NO from what may have changed since
         fresh = broker.timelines.current(now)
-        if any(fresh[name] is not one for name, one in known.items()):
-            known = fresh
-            made, windows = _planned_together(broker, batch, known)
-    if not made:
+        if any(fresh[name] is not one for name, one in plans.known.items()):
+            batch = [entry for entry, _ in plans.made]
+            plans = _Plans(broker, fresh)
+            plans.add(batch)
+    if not plans.made:
         return True
 
+    made, known, windows = plans.made, plans.known, plans.windows
     with_changes: dict[str, Known] = {}
 
     def updated(name: str, changes: Changes) -> Known:
@@ -188,12 +231,13 @@ def _booked(
         return with_changes[name]
 
     def still_fit(name: str, changes: Changes) -> bool:
-        return not changes.present or fits(updated(name, changes).timeline, windows[name])
+        return not changes.present or fits(updated(name, changes).timeline, windows.get(name, ()))
 
     def replan(changes: Mapping[str, Changes]) -> OfferSets:
         nonlocal made
-        again = {name: updated(name, changed) for name, changed in changes.items()}
-        made, _ = _planned_together(broker, [entry for entry, _ in made], again, locked=True)
+        anew = _Plans(broker, {name: updated(name, changed) for name, changed in changes.items()}, locked=True)
+        anew.add(entry for entry, _ in made)
+        made = anew.made
         return [(offered.record, offered.offers) for _, offered in made]
 
     booked = book_together(
@@ -222,46 +266,6 @@ def _booked(
         else:
             entry.too_many = True
     return True
-
-
-def _planned_together(
-    broker: Broker,
-    batch: Sequence[_Entry],
-    known: Mapping[str, Known | PlatformUnavailable],
-    *,
-    locked: bool = False,
-) -> tuple[list[tuple[_Entry, Offered]], dict[str, list[Window]]]:
-    """Plan a batch on those platforms that are known; return the offer sets and the windows of each platform.
-
-    ``locked``: under the platforms' locks, by nothing but computing. Otherwise an entry whose planning fails has its
-    ``failure``, and no offer set.
-    """
-    current = {name: one for name, one in known.items() if isinstance(one, Known)}
-    made: list[tuple[_Entry, Offered]] = []
-    windows: dict[str, list[Window]] = {name: [] for name in current}
-    for place, entry in enumerate(batch):
-        willing = [
-            replace(one, known=current[one.platform.name]) for one in entry.willing if one.platform.name in current
-        ]
-        entry.failure = None
-        try:
-            planned, reasons = (plan_anew if locked else plan)(broker, entry.asking, willing, direct=False)
-            offered = _offered(broker, entry.asking, planned, (*entry.messages, *reasons))
-        except Exception as failure:
-            if locked:
-                raise
-            entry.failure = failure  # it is raised in the thread whose request it is
-            continue
-        made.append((entry, offered))
-        taken: dict[str, list[Window]] = {}
-        for item in planned:
-            taken.setdefault(item.platform.name, []).append(item.taken)
-        for name, those in taken.items():
-            windows[name] += (kept := [window for window in those if window.firm])
-            if kept and place + 1 < len(batch):
-                one = current[name]
-                current[name] = replace(one, timeline=one.timeline.with_windows(kept))
-    return made, windows
 
 
 # --- alone -----------------------------------------------------------------------------------------------------------

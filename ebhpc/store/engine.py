@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -89,13 +89,25 @@ class Store:
         point(f"store.{name}.after-commit", subject)
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
+    def turn(self, meanwhile: Callable[[], bool] | None = None) -> Iterator[None]:
         """Let no other thread or process begin to write on SQLite until the block ends; elsewhere do nothing.
 
         What is written in the block by this thread needs no further waiting. Everybody else waits: it must be short.
+        ``meanwhile`` is called while others have their turn, again as long as it returns True: that it had work to do.
         """
-        with self._turn or nullcontext():
+        turn = self._turn
+        if turn is None:
             yield
+            return
+        entered = turn.enter_at_once()
+        while not entered and meanwhile is not None and meanwhile():
+            entered = turn.enter_at_once()
+        if not entered:
+            turn.__enter__()
+        try:
+            yield
+        finally:
+            turn.__exit__()
 
     def checkpoint(self) -> None:
         """Carry what was written over to SQLite's file itself, while others read and write; elsewhere do nothing."""
@@ -128,13 +140,27 @@ class _Turn:
 
     def __enter__(self) -> None:
         self._thread.acquire()
+        self._lock(fcntl.LOCK_EX)
+
+    def enter_at_once(self) -> bool:
+        """Enter, if nobody else has the turn."""
+        if not self._thread.acquire(blocking=False):
+            return False
+        try:
+            self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _lock(self, how: int) -> None:
+        """Lock the file, this thread's turn it is; give that back where it cannot be."""
         self._depth += 1
         if self._depth > 1:
             return
         try:
             if self._file is None:
                 self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._file, fcntl.LOCK_EX)
+            fcntl.flock(self._file, how)
         except BaseException:
             self._depth -= 1
             self._thread.release()
