@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def run(one, kind, **fields):
-    """Ask for something of a kind, take the first offer, and wait for its good end."""
+    """Ask for something of a kind, take the first offer, and wait for its good end; each page is loaded again."""
     page = one.page
     page.wait_for_selector(f"#kind-{kind}")
     page.check(f"#kind-{kind}", force=True)
@@ -22,8 +22,12 @@ def run(one, kind, **fields):
     page.wait_for_selector("#verdict.yes")
     page.click("#submit")
     page.wait_for_url("**/ui/offers/*")
+    page.wait_for_selector("#accept-1")
+    page.reload()
     page.click("#accept-1")
     page.wait_for_url("**/ui/sessions/*")
+    page.wait_for_selector("#phases li.done")
+    page.reload()
     ended_well(page)
     return page
 

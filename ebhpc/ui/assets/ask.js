@@ -2,7 +2,7 @@
 
 import { BROKER, ROOT, Refused, USER, ask, read, send, watch } from "./broker.js";
 import { Calendar } from "./calendar.js";
-import { byId, copy, fill, h, segments } from "./dom.js";
+import { byId, copy, fill, h, relay, segments } from "./dom.js";
 import { EMPTY, asCommand, asCurl, build, formOf } from "./request.js";
 import { durationText, intervalText, sentence } from "./words.js";
 
@@ -300,13 +300,13 @@ async function begin() {
     reveal();
     if (!found) return;
     platforms = found.platforms;
-    // Fields are laid again only where limits have changed, and never under somebody's hands
+    // Limits have changed: the fields say so, and stay where they are under somebody's hands
     const limits = JSON.stringify(platforms.map(({ taken, running, waiting, ...rest }) => rest));
     if (limits !== before) {
       before = limits;
       layKinds();
-      layResources();
-      layWhen();
+      relay(byId("resources"), resourceFields());
+      relay(byId("when"), whenFields());
       markProblems(marked);
       const cores = platforms.reduce((sum, one) => sum + (one.cores ?? 0), 0);
       byId("capacity").textContent = platforms.map((one) => (one.available ? `${one.name}: ${one.cores.toLocaleString()} cores on ${one.nodes.toLocaleString()} ${one.nodes === 1 ? "node" : "nodes"}` : `${one.name}: not available now`)).join(" · ") || `${cores} cores`;

@@ -25,11 +25,41 @@ export function fill(parent, ...children) {
   if (focused) byId(focused)?.focus();
 }
 
-// A row of choices of which one is taken: real radio buttons, so that keys and readers know them.
+// Lay fields again whose limits have changed. Where they are the same fields, those that are there stay, under the hands
+// of whoever types or clicks, and take only the new words and choices.
+export function relay(parent, ...children) {
+  const fresh = h("div", {}, children);
+  const names = (within) => [...within.querySelectorAll("[id]")].map((one) => one.id).join(" ");
+  if (names(fresh) !== names(parent)) { fill(parent, ...fresh.childNodes); return; }
+  for (const help of fresh.querySelectorAll(".help")) {
+    const there = byId(help.id);
+    if (there.textContent !== help.textContent) there.textContent = help.textContent;
+  }
+  for (const select of fresh.querySelectorAll("select")) {
+    const there = byId(select.id);
+    const choices = (of) => [...of.options].map((one) => `${one.value} ${one.text}`).join("\n");
+    if (choices(there) === choices(select)) continue;
+    const { value } = there;
+    there.replaceChildren(...select.children);
+    there.value = value;
+  }
+}
+
+// A row of choices of which one is taken: real radio buttons, so that keys and readers know them. Given the same choices
+// again, the buttons stay: a click that has begun on one ends on it.
 export function segments(parent, name, choices, chosen, onchange) {
-  fill(parent, choices.map(([value, label, why]) => h("label", { title: why || null },
-    h("input", { type: "radio", name, value, checked: value === chosen, disabled: Boolean(why), id: `${name}-${value}`,
-      onchange: () => onchange(value) }), label)));
+  const there = [...parent.querySelectorAll("input")];
+  if (there.map((one) => one.value).join("\n") !== choices.map(([value]) => value).join("\n")) {
+    fill(parent, choices.map(([value, label]) => h("label", {}, h("input", { type: "radio", name, value, id: `${name}-${value}` }), label)));
+  }
+  choices.forEach(([value, , why], n) => {
+    const label = parent.children[n];
+    const input = label.firstChild;
+    if (why) label.title = why; else label.removeAttribute("title");
+    input.disabled = Boolean(why);
+    input.checked = value === chosen;
+  });
+  parent.onchange = (event) => onchange(event.target.value);
 }
 
 // Only http(s) addresses become links: a job may say "javascript:…".
