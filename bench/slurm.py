@@ -153,7 +153,10 @@ def calls(cluster: Cluster, state: Path) -> Iterator[tuple[str, float, int]]:
             found = []
             for _ in range(LOOKS):
                 time.sleep(1.1)
-                found.append(cluster.requests(lambda: _look(one, followed)))  # noqa: B023
+                before = one.cluster._looks
+                asked = cluster.requests(lambda: _look(one, followed))  # noqa: B023
+                # On a busy machine the second of the two comes late enough to be a look of its own
+                found += [asked] if one.cluster._looks == before + 1 else []
             one.slurm.close()
             yield f"{way}, {transport}", statistics.mean(found), max(found)
 

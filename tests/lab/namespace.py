@@ -21,6 +21,24 @@ import psutil
 RECIPE = Path(__file__).parent / "recipe"
 _START_SECONDS = 30.0
 
+GROUPS = "/run/groups"
+"""Where the control groups of a lab are inside."""
+
+# It outlives us if we are killed, and takes away what is left on the host once the namespaces are gone
+_HOLD = """
+place=$1 groups=$2
+shift 2
+"$@"
+IFS=:
+for group in $groups; do
+    for try in 1 2 3 4 5; do
+        find "$group" -depth -type d -exec rmdir {} + && break
+        sleep 0.2
+    done
+done
+rm -rf --one-file-system "$place"
+"""
+
 
 @dataclass(frozen=True)
 class Bind:
@@ -98,11 +116,18 @@ class Namespace:
 
 @contextlib.contextmanager
 def namespace(
-    root: Path, name: str, binds: Sequence[Bind] = (), writable: bool = False, place: Path | None = None
+    root: Path,
+    name: str,
+    binds: Sequence[Bind] = (),
+    writable: bool = False,
+    place: Path | None = None,
+    groups: Mapping[str, Path] | None = None,
 ) -> Iterator[Namespace]:
     """Run namespaces on ``root``, with host name ``name``; ``writable``: changes go into ``root`` itself.
 
-    ``place``: the lab's directory on the host, taken away at the end; one is made where none is given.
+    ``place``: the lab's directory on the host, taken away at the end; one is made where none is given. ``groups`` are
+    control groups of the host by their controller, version 1, made at the start and taken away at the end; inside
+    each is ``/run/groups/CONTROLLER``.
     """
     place = place or Path(tempfile.mkdtemp(prefix="ebl-"))
     for folder in ("root", "upper"):
@@ -110,11 +135,22 @@ def namespace(
     words = [str(RECIPE / "namespace.sh"), str(root), str(place), "direct" if writable else "overlay", name]
     for bind in binds:
         words += [str(bind.source), str(bind.target or bind.source), "rw" if bind.writable else "ro"]
-    # The shell outlives us if we are killed, and takes the directory away once the namespaces are gone
-    script = 'place=$1; shift; "$@"; rm -rf --one-file-system "$place"'
+    for controller, group in (groups or {}).items():
+        group.mkdir()
+        words += [str(group), f"{GROUPS}/{controller}", "rw"]
     unshare = ["unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--propagation", "private"]
     holder = subprocess.Popen(
-        ["/bin/sh", "-c", script, "sh", str(place), *unshare, "bash", *words],
+        [
+            "/bin/sh",
+            "-c",
+            _HOLD,
+            "sh",
+            str(place),
+            ":".join(map(str, (groups or {}).values())),
+            *unshare,
+            "bash",
+            *words,
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -17,6 +17,7 @@ from tests.lab import containers
 from tests.lab.daemons import until
 from tests.lab.ports import ports
 from tests.lab.slurm import Cluster, missing
+from tests.lab.slurm.groups import groups
 from tests.labs import require
 
 pytest_plugins = ["tests.lab.slurm.fixtures"]
@@ -201,7 +202,8 @@ def test_it_leaves_no_process_mount_or_directory_however_its_holder_ends(
     place, identity = holder.stdout.readline().split()
     assert _inside(identity), "the cluster runs"
     holder.send_signal(end)
-    until(lambda: not _inside(identity) and not Path(place).exists(), 30, "nothing is left")
+    left = [Path(place), *groups(Path(place).name).values()]
+    until(lambda: not _inside(identity) and not any(one.exists() for one in left), 30, "nothing is left")
     assert place not in Path("/proc/self/mounts").read_text()
 
 

@@ -101,9 +101,10 @@ GREEDY = ["/bin/sh", "-c", "exec $0 -c 'held = bytearray(1 << 30); print(len(hel
 
 
 def test_a_job_that_wants_more_memory_than_it_has_is_told_so(here: Place) -> None:
-    lacking = memory.missing()
-    require(lacking is None, str(lacking))
     cluster, platform = here.cluster, here.platform()
+    # A matter of the kernel's, which no preparation of a machine changes
+    if lacking := memory.missing(cluster):
+        pytest.skip(lacking)
     with memory.limited_memory(cluster, "n1"):
         cluster.wait_idle(120)
         one = ready(platform, session(firm=False, node="n1", memory=200), [*GREEDY, cluster.python])

@@ -43,5 +43,10 @@ cd /
 umount -l /.old
 rmdir /.old
 echo "$pid"
-# bash collects the children that daemons leave to the first process
-exec /bin/bash -c 'while read -r _; do :; done'
+# bash collects the children that daemons leave to the first process. What a control group has frozen cannot be killed.
+exec /bin/bash -c '
+    while read -r _; do :; done
+    if [ -d /run/groups/freezer ]; then
+        kill -KILL -1
+        find /run/groups/freezer -name freezer.state -exec sh -c "for state; do echo THAWED >\$state; done" sh {} +
+    fi'

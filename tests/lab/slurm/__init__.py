@@ -16,6 +16,7 @@ from tests.lab.daemons import Daemon
 from tests.lab.namespace import Bind, namespace
 from tests.lab.ports import ports
 from tests.lab.slurm.cluster import CHECKOUT, HOST_NAME, Cluster, Ssh
+from tests.lab.slurm.groups import groups
 from tests.lab.slurm.layout import SMALL, Node, Ports, large
 from tests.lab.slurm.roots import RECIPE, RECIPES, missing, root, used
 
@@ -46,8 +47,10 @@ def slurm_cluster(version: str, nodes: int | None = None, threads: int = 1) -> I
             Bind(shared, writable=True),
             Bind(ssh, writable=True),
         )
-        inside = stack.enter_context(namespace(base, HOST_NAME, binds, place=place))
-        cluster = Cluster(version, inside, layout, Ports.of(claimed))
+        # A thousand nodes are there to be measured, not to keep their jobs
+        control = groups(place.name) if nodes is None else {}
+        inside = stack.enter_context(namespace(base, HOST_NAME, binds, place=place, groups=control))
+        cluster = Cluster(version, inside, layout, Ports.of(claimed), groups=control)
         try:
             cluster.start()
         except BaseException as error:

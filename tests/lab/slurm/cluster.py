@@ -15,8 +15,9 @@ import psutil
 
 from tests.lab.daemons import Daemon, T, listens, until
 from tests.lab.debian import PYTHON
-from tests.lab.namespace import Namespace
+from tests.lab.namespace import GROUPS, Namespace
 from tests.lab.slurm import layout as layouts
+from tests.lab.slurm.groups import CONF
 from tests.lab.slurm.layout import Layout, Node, Ports
 
 SERVICE = "ebhpc"
@@ -57,13 +58,18 @@ class Ssh:
 
 @dataclass
 class Cluster:
-    """One cluster. ``shared`` is a directory under the same path on the host and in the root, for staging."""
+    """One cluster. ``shared`` is a directory under the same path on the host and in the root, for staging.
+
+    ``groups`` are the control groups that it has on the host, by their controller: with ``freezer`` it tracks processes
+    by them, without by who started whom.
+    """
 
     version: str
     namespace: Namespace
     layout: Layout
     ports: Ports
     changes: dict[str, str | int | None] = field(default_factory=dict)
+    groups: Mapping[str, Path] = field(default_factory=dict)
 
     python = PYTHON
     checkout = CHECKOUT
@@ -409,10 +415,28 @@ class Cluster:
             (self.conf, {}),
             (self.impatient_conf, {"MessageTimeout": layouts.IMPATIENT_SECONDS}),
         ):
-            text = layouts.slurm_conf(self.layout, self.ports, {**self.changes, **changes})
+            tracked = {"ProctrackType": "proctrack/cgroup"} if "freezer" in self.groups else {}
+            text = layouts.slurm_conf(self.layout, self.ports, {**tracked, **self.changes, **changes})
             self.write(path, text)
 
+    @contextlib.contextmanager
+    def tracking_parents(self, name: str) -> Iterator[None]:
+        """Let an idle node know a job's processes by who started whom only, whatever the lab could do."""
+        daemon = self.node_daemon(name)
+        with self.configured(ProctrackType="proctrack/linuxproc"):
+            daemon.restart()
+            yield
+        self.wait_idle(120)
+        daemon.restart()
+
+    def limit_memory(self, limited: bool) -> None:
+        """Say in cgroup.conf whether task/cgroup keeps jobs to their memory; for slurmds that start from now on."""
+        text = CONF.format(mountpoint=GROUPS, limited="yes" if limited else "no")
+        self.write(f"{layouts.DIRECTORY}/cgroup.conf", text)
+
     def _write_files(self) -> None:
+        if self.groups:
+            self.limit_memory(False)
         self.write("/etc/hosts", f"127.0.0.1 localhost {HOST_NAME}\n")
         # apptainer wants the file; nothing in the lab asks anybody beyond loopback
         self.write("/etc/resolv.conf", "")
