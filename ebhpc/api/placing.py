@@ -17,7 +17,7 @@ from ebhpc.api.timelines import Known
 from ebhpc.model import Demand, Limits, Message, MessageKind, Quote, Request, ReservedTime, Window, message
 from ebhpc.model.reading import constraints_allow
 from ebhpc.model.times import duration_text, instant_text
-from ebhpc.planning import Timeline, fits, flavored, why_never, why_no_flavor, why_not, windows
+from ebhpc.planning import Timeline, fits, flavored, storable, stored, why_never, why_no_flavor, why_not, windows
 from ebhpc.planning.firm import Asked
 from ebhpc.planning.queue import Outlooks, expected_windows, outlook_message, why_not_expected
 from ebhpc.plugins import Platform, PlatformUnavailable
@@ -196,9 +196,12 @@ def _expected(broker: Broker, asking: Asking, one: Willing, limit: int) -> list[
         return []  # what waits in a queue is kept for nobody
     if outlooks is None or one.platform.implements("ebhpc_windows"):
         return []
+    demand = _asked(asking, one)
+    if not storable(demand, one.known.timeline.snapshot):
+        return []  # forecasts know of nodes alone
     return expected_windows(
         outlooks,
-        _asked(asking, one),
+        demand,
         now=int(asking.now),
         limit=limit,
         limits=one.limits,
@@ -237,6 +240,7 @@ def _asked(asking: Asking, one: Willing) -> Demand:
     demand, scheduler = asking.request.demand, one.known.timeline.snapshot.scheduler
     if (flavors := one.known.timeline.snapshot.flavors) is not None:
         demand = flavored(_allowed_most(demand, one.limits), flavors) or demand
+    demand = stored(demand, asking.request.storage, one.known.timeline.snapshot)
     if scheduler is None:
         return demand
     if scheduler.whole_nodes and demand.nodes > 1:

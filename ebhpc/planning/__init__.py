@@ -9,7 +9,7 @@ they are booked, :func:`occupancy` shows what is free, :func:`bookings_of` tells
 from ebhpc.model.apart import take_apart
 from ebhpc.planning.availability import Availability, LicenceStep, NodeAvailability, Step, occupancy
 from ebhpc.planning.booking import Booking, bookings_of
-from ebhpc.planning.flavors import flavored, why_no_flavor
+from ebhpc.planning.flavors import flavored, storable, stored, why_no_flavor
 from ebhpc.planning.offers import windows
 from ebhpc.planning.planned import planned_starts
 from ebhpc.planning.refusal import why_never, why_not
@@ -25,6 +25,7 @@ from ebhpc.planning.snapshot import (
     Scheduler,
     Snapshot,
     SnapshotUnreadableError,
+    StorageLicences,
     WaitingJob,
     decode_snapshot,
     encode_snapshot,
@@ -50,6 +51,7 @@ __all__ = [
     "Snapshot",
     "SnapshotUnreadableError",
     "Step",
+    "StorageLicences",
     "Timeline",
     "WaitingJob",
     "bookings_of",
@@ -59,6 +61,8 @@ __all__ = [
     "flavored",
     "occupancy",
     "planned_starts",
+    "storable",
+    "stored",
     "why_never",
     "why_no_flavor",
     "why_not",

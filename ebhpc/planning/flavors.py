@@ -1,4 +1,4 @@
-"""Flavors: where a platform hands out nothing but fixed shapes, the one that a demand gets."""
+"""Flavors: where a platform hands out nothing but fixed shapes, the one that a demand gets; what its storage takes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from ebhpc.model.cluster import SCRATCH
+from ebhpc.model.elements import SimpleStorage, Storage
 from ebhpc.model.messages import Message, MessageKind, message
 from ebhpc.model.sessions import Demand, Shape
-from ebhpc.planning.snapshot import Flavor
+from ebhpc.planning.snapshot import Flavor, Snapshot
 
 _GIB = 1024
 
@@ -31,6 +32,26 @@ def flavored(demand: Demand, flavors: Sequence[Flavor]) -> Demand | None:
         most_memory=shape.memory,
         most_devices=dict(shape.devices),
         licences={**demand.licences, **found.licences},
+    )
+
+
+def stored(demand: Demand, storage: Sequence[Storage], snapshot: Snapshot) -> Demand:
+    """Return the demand with the licences that its storage takes on a platform, of those that are limited there."""
+    if snapshot.stored is None:
+        return demand
+    sizes = [one.size.min for one in storage if isinstance(one, SimpleStorage) and one.size and one.size.min]
+    taken = {snapshot.stored.count: len(sizes), snapshot.stored.gib: sum(sizes)}
+    limited = {name: count for name, count in taken.items() if count and name in snapshot.licences}
+    return replace(demand, licences={**demand.licences, **limited}) if limited else demand
+
+
+def storable(demand: Demand, snapshot: Snapshot) -> bool:
+    """Whether the platform has, free or not, the licences that a demand's storage takes (:func:`stored`)."""
+    if snapshot.stored is None:
+        return True
+    return all(
+        demand.licences.get(name, 0) <= snapshot.licences.get(name, demand.licences.get(name, 0))
+        for name in (snapshot.stored.count, snapshot.stored.gib)
     )
 
 

@@ -197,6 +197,9 @@ def _licences(demand: Demand, known: Inventory) -> Iterator[Message]:
         if count > max(there, 0):
             template = "{wanted} licences of {quantity} were asked for; {platform} has {most}."
             path = f"/compute/licences/{_escaped(licence)}"
+            if (taken := known.snapshot.stored) is not None and licence in (taken.count, taken.gib):
+                template = "Storage takes {wanted} of {quantity}; {platform} has {most}."
+                path = "/storage"
             yield _limit(known, path, template, {"quantity": licence, "wanted": count, "most": there})
 
 

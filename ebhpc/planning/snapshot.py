@@ -188,10 +188,20 @@ class Flavor(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     licences: dict[str, int] = field(default_factory=dict)
 
 
+class StorageLicences(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How storage counts where it is made for each session, as volumes of a cloud are: an element whose least size is
+    asked for takes one of the licences ``count``, and of ``gib`` as many as that size in GiB.
+    """
+
+    count: str
+    gib: str
+
+
 class Snapshot(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """All of it, at the instant ``taken``. ``scheduler`` None: not known, taken for conservative without limits.
 
-    ``flavors``: the only shapes that the platform hands out (None: any).
+    ``flavors``: the only shapes that the platform hands out (None: any). ``stored``: the licences that storage takes
+    (None: none).
 
     ``planned`` are starts of waiting jobs as :func:`ebhpc.planning.planned_starts` plans them; no plugin fills it.
     """
@@ -208,6 +218,7 @@ class Snapshot(Struct, frozen=True, kw_only=True, omit_defaults=True):
     scheduler: Scheduler | None = None
     planned: tuple[PlannedJob, ...] = ()
     flavors: tuple[Flavor, ...] | None = None
+    stored: StorageLicences | None = None
 
 
 class SnapshotUnreadableError(ValueError):

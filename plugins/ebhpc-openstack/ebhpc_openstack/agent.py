@@ -22,7 +22,8 @@ from typing import Any
 _PAGES = 200
 """Pages of one list, at most."""
 
-_HEADER = {"compute": "OpenStack-API-Version", "placement": "OpenStack-API-Version"}
+_VERSIONED = {"compute": "compute", "placement": "placement", "block-storage": "volume"}
+"""The services whose microversion is asked for, and what they call themselves then."""
 
 
 class Cloud:
@@ -81,8 +82,8 @@ class Cloud:
         service = call["service"]
         session = self.connected()
         headers = {"Accept": "application/json"}
-        if call.get("version") and service in _HEADER:
-            headers[_HEADER[service]] = f"{service} {call['version']}"
+        if call.get("version") and service in _VERSIONED:
+            headers["OpenStack-API-Version"] = f"{_VERSIONED[service]} {call['version']}"
         answer = session.request(
             call["path"],
             call.get("method", "GET"),

@@ -339,7 +339,7 @@ def _words(body: Any) -> str:
         if isinstance(body.get("errors"), list) and body["errors"]:
             found = body["errors"][0].get("detail") or body["errors"][0].get("title")
         else:
-            inner = next(iter(body.values()), "")
+            inner = body.get("error_message") or next(iter(body.values()), "")  # Blazar has it beside a number
             found = inner.get("message", inner) if isinstance(inner, dict) else inner
     text = " ".join(str(found or "it failed without a word").split())
     return text[:_LONGEST_SAID]

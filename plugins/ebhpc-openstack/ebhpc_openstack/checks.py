@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ebhpc import batch
 from ebhpc.batch.ssh import HostKeyRefused, LoginRefused
 from ebhpc.model import SCRATCH, Finding
-from ebhpc_openstack import records
+from ebhpc_openstack import lease_checks, records
 from ebhpc_openstack.asking import CloudFault, NotLoggedIn, NotReached
 from ebhpc_openstack.guest import LARGEST
 from ebhpc_openstack.snapshot import offered
@@ -49,10 +49,12 @@ def findings(platform: OpenStackPlatform) -> Iterator[Finding]:
     yield _ok("cloud", f"project {look.project}, {len(look.servers)} servers, zones {', '.join(look.zones) or 'none'}")
     yield from _quota(look.quota)
     yield from _room(look)
+    yield from _storage(platform, look)
     yield from _flavors(platform, look)
     yield from _zones(platform, look)
     yield from _image(platform)
     yield from _forwards(platform)
+    yield from lease_checks.findings(platform.settings, platform.cloud, look)
 
 
 def _ok(subject: str, text: str) -> Finding:
@@ -97,6 +99,20 @@ def _room(look: records.Look) -> Iterator[Finding]:
     advice = "a role that may read placement's candidates and providers makes offers true to what is free"
     text = "placement is not open to the account: how much room there is, quotas and refusals alone tell"
     yield Finding(level="WARN", subject="capacity", text=text, advice=advice)
+
+
+def _storage(platform: OpenStackPlatform, look: records.Look) -> Iterator[Finding]:
+    if platform.settings.volumes.through == "none":
+        return
+    if look.storage is None:
+        advice = "has the cloud block storage, in the account's catalog? Else leave volumes out"
+        yield Finding(
+            level="WARN", subject="volumes", text="no volume can be made: Cinder does not answer", advice=advice
+        )
+        return
+    told = ["unlimited" if limit is None else str(limit) for limit in (look.storage.count, look.storage.gib)]
+    used = f"{look.storage.count_used} volumes, {look.storage.gib_used} GiB"
+    yield _ok("volumes", f"{told[0]} volumes, {told[1]} GiB; used: {used}")
 
 
 def _flavors(platform: OpenStackPlatform, look: records.Look) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,11 +13,20 @@ from msgspec import Struct
 from ebhpc_openstack import records
 from ebhpc_openstack.asking import Answer, Asker, Call, NotReached, Refused
 
+log = logging.getLogger("ebhpc_openstack")
+
 VERSION = "2.61"
 """Nova's microversion: flavors within servers, and their properties within flavors (OpenStack Queens and later)."""
 
 PINNED = "2.74"
 """The one from which on a server can be created on a named hypervisor."""
+
+STORAGE = "block-storage"
+STORAGE_VERSION = "3.3"
+"""Cinder, and its microversion: why a volume failed (OpenStack Newton and later)."""
+
+VOLUMES = Call(service=STORAGE, path="/volumes/detail", version=STORAGE_VERSION, list="volumes")
+VOLUME_LIMITS = Call(service=STORAGE, path="/limits", version=STORAGE_VERSION)
 
 _CONSOLES = 20
 """Consoles of one question."""
@@ -30,10 +40,14 @@ class Made(Struct, frozen=True, kw_only=True):
 
 
 class Cloud:
-    """One project of a cloud. Everything raises a CloudFault where there was no answer."""
+    """One project of a cloud. Everything raises a CloudFault where there was no answer.
 
-    def __init__(self, asker: Asker, prefix: str) -> None:
+    ``storage``: whether Cinder is looked at, too.
+    """
+
+    def __init__(self, asker: Asker, prefix: str, *, storage: bool = False) -> None:
         self._asker = asker
+        self._storage = storage
         self._prefix = prefix
         self._lock = threading.Lock()
         self._project: str | None = None
@@ -42,8 +56,12 @@ class Cloud:
         """Make calls at the same time, by one round trip."""
         return self._asker.ask(calls, seconds=seconds)
 
-    def look(self) -> records.Look:
-        """Look at the whole cloud; what the account may not see is left out."""
+    def look(self, *, leases: bool = False) -> records.Look:
+        """Look at the whole cloud; what the account may not see is left out. ``leases``: at Blazar's, too.
+
+        Raises:
+            CloudFault: there was no answer; or leases are asked for, and there are none to be seen.
+        """
         calls = {
             "who": Call(service="who"),
             "servers": Call(service="compute", path="/servers/detail", version=VERSION, list="servers"),
@@ -54,20 +72,27 @@ class Cloud:
             "services": Call(service="compute", path="/os-services?binary=nova-compute", version=VERSION),
             "providers": Call(service="hypervisors"),
         }
+        if leases:
+            calls["leases"] = Call(service="reservation", path="/leases")
+        if self._storage:
+            calls |= {"volume limits": VOLUME_LIMITS, "volumes": VOLUMES}
         answers = dict(zip(calls, self.ask(*calls.values()), strict=True))
         zones = answers["zones"].ok()["availabilityZoneInfo"]
+        listed = answers["flavors"].ok()["flavors"]
         hypervisors = _seen(answers["hypervisors"])
         services = _seen(answers["services"])
         providers = _seen(answers["providers"])
         return records.Look(
             project=answers["who"].ok()["project"],
             servers=tuple(records.server(one) for one in answers["servers"].ok()["servers"]),
-            flavors=tuple(records.flavor(one) for one in answers["flavors"].ok()["flavors"]),
+            flavors=tuple(one for told in listed if not (one := records.flavor(told)).leased),
             quota=records.quota(answers["limits"].ok()),
             zones=tuple(one["zoneName"] for one in zones if one["zoneState"]["available"]),
             hypervisors=tuple(records.hypervisor(one) for one in (hypervisors or {}).get("hypervisors", ())),
             zone_of={one["host"]: one["zone"] for one in (services or {}).get("services", ())},
             providers=None if providers is None else records.providers(providers["providers"]),
+            leases=tuple(answers["leases"].ok()["leases"]) if leases else (),
+            storage=_block_storage(answers["volume limits"], answers["volumes"]) if self._storage else None,
         )
 
     def servers(self) -> tuple[records.Server, ...]:
@@ -187,6 +212,15 @@ class Cloud:
         for answer in self.ask(*calls) if calls else ():
             if answer.status not in (204, 404):
                 raise answer.failure()
+
+
+def _block_storage(limits: Answer, volumes: Answer) -> records.BlockStorage | None:
+    """Return what Cinder says; None: it says nothing, without which sessions that need no volume can be offered."""
+    for answer in (limits, volumes):
+        if answer.status != 200:
+            log.warning("the cloud's block storage: %s", answer.failure())
+            return None
+    return records.block_storage(limits.body, volumes.body["volumes"])
 
 
 def _seen(answer: Answer) -> Any:

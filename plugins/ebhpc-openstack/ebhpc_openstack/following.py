@@ -19,14 +19,19 @@ from ebhpc_openstack.asking import CloudFault
 from ebhpc_openstack.cloud import Cloud
 from ebhpc_openstack.forwarding import Forwards, NoPort
 from ebhpc_openstack.launching import SETTLE, Launches
+from ebhpc_openstack.leasing import NotBegun
 from ebhpc_openstack.settings import OpenStackSettings
-from ebhpc_openstack.snapshot import Refusal, session_of
+from ebhpc_openstack.snapshot import AWAY, Refusal, session_of
 from ebhpc_openstack.states import no_host, status
+from ebhpc_openstack.volumes import Coming
 
 log = logging.getLogger("ebhpc_openstack")
 
 _KNOWN = 4096
 """Sessions whose directories' names are kept."""
+
+_BEGINNING = 120
+"""Seconds from a session's start in which its lease's hypervisor is asked for again."""
 
 _PATIENCE = 15.0
 """Seconds after which the console of a server that is off has all that it will ever have."""
@@ -149,7 +154,7 @@ class Follower:
             if isinstance(fault_of, SessionFailed):
                 self._launches.wait(session.uuid, f"!{fault_of}")
             else:
-                self._launches.wait(session.uuid, str(fault_of))
+                self._launches.wait(session.uuid, fault_of)
         self._looked = None
 
     def _listen(self, found: Sequence[tuple[Session, records.Server]]) -> None:
@@ -236,10 +241,9 @@ class Follower:
     # --- saying
 
     def _native(self, session: Session, server: records.Server | None) -> Native:
-        note = notes.read(self._settings.jobs.root, session.uuid)
-        directory = self._directory(session.uuid)
         if server is None:
-            return self._without(session, note)
+            return self._without(session, notes.read(self._settings.jobs.root, session.uuid))
+        directory = self._directory(session.uuid)
         known = status(server.status)
         told = [message(MessageKind.PROGRESS, "{what}", what=known.words, level=known.level)] if known.words else []
         if known.seen == "BUILDING":
@@ -264,6 +268,13 @@ class Follower:
     def _without(self, session: Session, note: notes.Note) -> Native:
         if note.waits and note.why.startswith("!"):
             return Native(state="FAILED", messages=(message(MessageKind.FAILED, "{why}", why=note.why[1:]),))
+        if note.waits and note.why == str(NotBegun()):
+            text = "the server is made when the session's lease has begun"
+            begins = message(MessageKind.PROGRESS, text, level="INFO")
+            return Native(state="PENDING", messages=(begins,))
+        if note.waits and note.why == str(Coming()):
+            made = message(MessageKind.PROGRESS, note.why, level="INFO")
+            return Native(state="PENDING", messages=(made,))
         if note.waits and note.why:
             text = "the cloud has no room for the server now, and is asked again: {why}"
             return Native(state="PENDING", messages=(message(MessageKind.PROGRESS, text, level="WARN", why=note.why),))
@@ -273,7 +284,15 @@ class Follower:
         begun = results.has_begun(self._directory(session.uuid))
         if note.asked is not None and self._clock() - note.asked < SETTLE and not begun:
             return Native(state="PENDING")
-        return Native(state="GONE")
+        return self._lease_over(session) or Native(state="GONE")
+
+    def _lease_over(self, session: Session) -> Native | None:
+        """Return what is said of a session whose server is gone because its lease is."""
+        over = self._launches.leases.over(session.uuid) if self._launches.leases is not None else None
+        if over is None or results.has_ended(self._directory(session.uuid)):
+            return None
+        text = "{what}, and the server with it; what its job had not told before is lost."
+        return Native(state="FAILED", messages=(message(MessageKind.FAILED, text, what=over),))
 
     def _building(self, session: Session, server: records.Server) -> Native:
         since = server.created or self._clock()
@@ -284,9 +303,11 @@ class Follower:
         return self._no_room(session, "the server was not ready within its time, and was deleted")
 
     def _lost(self, session: Session, server: records.Server, told: list[Message]) -> Native:
+        if server.status in AWAY and (over := self._lease_over(session)) is not None:
+            return over
         if no_host(server.fault):
             self.room_refused(session)
-            if not session.firm:
+            if not session.firm or self._just_begun(session):
                 self._launches.delete([server])
             return self._no_room(session, server.fault.strip())
         words = "{what}: {why}" if server.fault else "{what}"
@@ -295,8 +316,12 @@ class Follower:
         lost = message(MessageKind.FAILED, words, level="ERROR", what=what, **values)
         return Native(state="FAILED", started=server.launched, messages=(lost,))
 
+    def _just_begun(self, session: Session) -> bool:
+        """Whether nova's scheduler may not know yet which hypervisor is the session's lease's: it is told later."""
+        return self._launches.leases is not None and self._clock() < session.start + _BEGINNING
+
     def _no_room(self, session: Session, why: str) -> Native:
-        if session.firm:
+        if session.firm and not self._just_begun(session):
             text = "The cloud had no room for the server: {why}"
             return Native(state="FAILED", messages=(message(MessageKind.FAILED, text, why=why),))
         self._launches.wait(session.uuid, why)

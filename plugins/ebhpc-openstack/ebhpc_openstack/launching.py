@@ -17,8 +17,10 @@ from ebhpc.staging.locations import LocationError
 from ebhpc_openstack import guest, notes, records
 from ebhpc_openstack.asking import NotLoggedIn, NotReached, Refused, Unanswered
 from ebhpc_openstack.cloud import PINNED, VERSION, Cloud, Made, no_room
+from ebhpc_openstack.leasing import Leases, NotBegun
 from ebhpc_openstack.settings import OpenStackSettings
 from ebhpc_openstack.snapshot import session_of
+from ebhpc_openstack.volumes import Coming, Volumes, block_device_mapping
 
 log = logging.getLogger("ebhpc_openstack")
 
@@ -33,12 +35,15 @@ _KEPT = 300.0
 
 
 class Launches:
-    """Our servers in a cloud."""
+    """Our servers in a cloud; ``leases`` where each is made in a lease of its session's."""
 
-    def __init__(self, settings: OpenStackSettings, cloud: Cloud, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, settings: OpenStackSettings, cloud: Cloud, clock: Callable[[], float], *, leases: Leases | None = None
+    ) -> None:
         self._settings = settings
         self._cloud = cloud
         self._clock = clock
+        self.leases = leases
         self._root = settings.jobs.root
         self._lock = threading.Lock()
         self._flavors: tuple[records.Flavor, ...] = ()
@@ -46,6 +51,7 @@ class Launches:
         self._image: str | None = None
         self._image_until = 0.0
         self.zones: frozenset[str] = frozenset()
+        self.volumes = Volumes(settings, cloud, clock, self.settling)
 
     def settling(self, asked: float) -> bool:
         """Whether a server that was asked for then (POSIX seconds) may still come, though it is not in the list.
@@ -82,18 +88,23 @@ class Launches:
         fault = self.launch([session])[session.uuid]
         if fault is None:
             return self.name(session.uuid)
+        if isinstance(fault, NotBegun | Coming):
+            self.wait(session.uuid, fault)
+            return self.name(session.uuid)
         if isinstance(fault, Refused) and not no_room(fault):
             raise SessionFailed(message(MessageKind.FAILED, "The cloud refused the server: {why}.", why=str(fault)))
         if isinstance(fault, Refused) and not session.firm:
-            self.wait(session.uuid, str(fault))
+            self.wait(session.uuid, fault)
             return self.name(session.uuid)
         raise fault
 
-    def wait(self, uuid: str, why: str) -> None:
-        """Note that a session has no server, and is to get one after a while."""
+    def wait(self, uuid: str, why: Exception | str) -> None:
+        """Note that a session has no server, and is to get one after a while: soon, where its lease begins, or its
+        volumes are made, just now.
+        """
         note = notes.read(self._root, uuid)
-        again = self._clock() + float(self._settings.retry)
-        notes.write(self._root, uuid, replace(note, waits=True, next=again, why=why))
+        again = self._clock() + (0.0 if isinstance(why, NotBegun | Coming) else float(self._settings.retry))
+        notes.write(self._root, uuid, replace(note, waits=True, next=again, why=str(why)))
 
     def launch(self, sessions: Sequence[Session]) -> dict[str, Exception | None]:
         """Have servers made that are not there yet; return for each session None, or what went wrong.
@@ -105,9 +116,19 @@ class Launches:
         with self._lock:
             wanted = self._not_there(sessions, found)
             bodies: list[tuple[Session, dict[str, Any]]] = []
+            flavors = self.leases.flavors(wanted) if self.leases is not None and wanted else {}
+            begun = [one for one in wanted if not isinstance(flavors.get(one.uuid), Exception)]
+            volumes = self.volumes.ready(begun)
             for session in wanted:
+                flavor, disks = flavors.get(session.uuid), volumes.get(session.uuid, {})
+                if isinstance(flavor, Exception):
+                    found[session.uuid] = flavor
+                    continue
+                if isinstance(disks, Exception):
+                    found[session.uuid] = disks
+                    continue
                 try:
-                    bodies.append((session, self.body(session)))
+                    bodies.append((session, self.body(session, flavor, disks)))
                 except SessionFailed as failed:
                     found[session.uuid] = failed
             for session, _ in bodies:
@@ -150,8 +171,11 @@ class Launches:
                 wanted.append(session)
         return wanted
 
-    def body(self, session: Session) -> dict[str, Any]:
-        """Return what nova is asked for.
+    def body(
+        self, session: Session, flavor: str | None = None, volumes: Mapping[int, str] | None = None
+    ) -> dict[str, Any]:
+        """Return what nova is asked for; ``flavor``: a lease's, that leads to its hypervisor by itself; ``volumes``:
+        those of its storage elements, by their numbers.
 
         Raises:
             SessionFailed: there is no such flavor or image any more, or the request carries too much.
@@ -160,12 +184,12 @@ class Launches:
         share = session.allocations[0]
         wanted = Shape(cores=share.cores, memory=share.memory, devices=share.devices)
         try:
-            user_data = guest.user_data(session, settings)
-        except (guest.TooLarge, LookupError, LocationError) as error:
+            user_data = guest.user_data(session, settings, volumes or {})
+        except (guest.TooLarge, LookupError, LocationError, guest.Strange) as error:
             raise SessionFailed(message(MessageKind.FAILED, "No server can run this: {why}.", why=str(error))) from None
         body: dict[str, Any] = {
             "name": self.name(session.uuid),
-            "flavorRef": self._flavor(wanted),
+            "flavorRef": flavor or self._flavor(wanted),
             "imageRef": self._image_id(),
             "user_data": user_data,
             "metadata": {
@@ -176,13 +200,15 @@ class Launches:
             if not isinstance(settings.networks, str)
             else settings.networks,
         }
+        if volumes:
+            body["block_device_mapping_v2"] = block_device_mapping(body["imageRef"], volumes)
         if settings.key_name is not None:
             body["key_name"] = settings.key_name
         if settings.security_groups:
             body["security_groups"] = [{"name": one} for one in settings.security_groups]
-        if zone := self._zone(session):
+        if flavor is None and (zone := self._zone(session)):
             body["availability_zone"] = zone
-        if settings.pin and session.firm and share.node not in self.zones:
+        if flavor is None and settings.pin and session.firm and share.node not in self.zones:
             body["hypervisor_hostname"] = share.node
             body.pop("availability_zone", None)
         return body
@@ -243,7 +269,7 @@ class Launches:
             self._cloud.delete_floating(number for number, _ in known.values())
 
     def reconcile(self, sessions: Sequence[Session]) -> None:
-        """Delete servers and floating IPs of ours that have no session."""
+        """Delete servers, volumes and floating IPs of ours that have no session."""
         living: Mapping[str, Session] = {session.uuid: session for session in sessions}
         orphans = []
         for server in self._cloud.servers():
@@ -253,6 +279,7 @@ class Launches:
                 log.warning("server %s (session %s) belongs to no session: deleted", server.id, uuid)
                 orphans.append(server)
         self.delete(orphans)
+        self.volumes.delete_orphans(living)
         if self._settings.connectors.through == "floating":
             left = self._cloud.all_floating(f"{self._settings.prefix}-")
             names = {self.name(uuid) for uuid in living}

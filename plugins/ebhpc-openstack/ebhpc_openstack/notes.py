@@ -17,13 +17,14 @@ from ebhpc.batch import session_directory
 
 class Note(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """``asked``: when a server was last asked for (POSIX seconds; None: never). ``waits``: there is none, and at
-    ``next`` one is to be asked for again; ``why`` tells the owner.
+    ``next`` one is to be asked for again; ``why`` tells the owner. ``volumes``: when volumes were last asked for.
     """
 
     asked: float | None = None
     waits: bool = False
     next: float = 0.0
     why: str = ""
+    volumes: float | None = None
 
 
 def read(root: Path, uuid: str) -> Note:
@@ -34,7 +35,7 @@ def read(root: Path, uuid: str) -> Note:
         return Note()
     except msgspec.DecodeError:
         # Half of a note: the machine went down while it was written, so a server may have been asked for
-        return Note(asked=0.0)
+        return Note(asked=0.0, volumes=0.0)
 
 
 def write(root: Path, uuid: str, note: Note) -> None:

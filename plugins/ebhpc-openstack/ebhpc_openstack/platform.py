@@ -26,12 +26,13 @@ from ebhpc.model import (
     SimpleCompute,
 )
 from ebhpc.planning import Snapshot
-from ebhpc_openstack import checks, console, results
+from ebhpc_openstack import checks, console, leases, results
 from ebhpc_openstack.asking import LoginHost
 from ebhpc_openstack.cloud import Cloud
 from ebhpc_openstack.following import Follower
 from ebhpc_openstack.forwarding import Forwards
 from ebhpc_openstack.launching import Launches
+from ebhpc_openstack.leasing import Leases
 from ebhpc_openstack.refusing import refusals
 from ebhpc_openstack.settings import OpenStackSettings
 from ebhpc_openstack.snapshot import Site, snapshot
@@ -66,9 +67,13 @@ class OpenStackPlatform:
             flavors=settings.flavors,
             zones=settings.zones,
             devices=settings.devices,
+            volumes=settings.volumes.through == "cinder",
         )
-        self.cloud = Cloud(host, settings.prefix)
-        self.launches = Launches(settings, self.cloud, clock)
+        self.cloud = Cloud(host, settings.prefix, storage=settings.volumes.through == "cinder")
+        leasing = None
+        if settings.leases is not None and settings.leases.offered:
+            leasing = Leases(settings.leases, self.cloud, settings.prefix, state, clock)
+        self.launches = Launches(settings, self.cloud, clock, leases=leasing)
         self.follower = Follower(settings, self.cloud, self.launches, clock, forwards=forwards)
         self.forwards = forwards
 
@@ -94,7 +99,8 @@ class OpenStackPlatform:
     def ebhpc_snapshot(self, now: int) -> Snapshot:
         look = self.cloud.look()
         self.launches.learn(look)
-        return snapshot(look, self.site, now, self.follower.refusals)
+        seen = snapshot(look, self.site, now, self.follower.refusals)
+        return seen if self.settings.leases is None else leases.left(seen, self.settings.leases)
 
     # --- a session's life ------------------------------------------------------------------------------------
 
@@ -158,4 +164,5 @@ class OpenStackPlatform:
             self.forwards.end(session.uuid)
         self.launches.give_back([session.uuid])
         self.launches.delete(servers)
+        self.launches.volumes.delete_of([session.uuid])
         self.follower.expect()

@@ -25,6 +25,11 @@ class Flavor(Struct, frozen=True, kw_only=True):
     specs: dict[str, str]
     disabled: bool = False
 
+    @property
+    def leased(self) -> bool:
+        """Whether it is one that Blazar has made for a lease."""
+        return "aggregate_instance_extra_specs:reservation" in self.specs or self.name.startswith("reservation:")
+
 
 class Server(Struct, frozen=True, kw_only=True):
     """A server. ``host`` is the number that the project knows its hypervisor by; times are POSIX seconds."""
@@ -71,8 +76,32 @@ class Quota(Struct, frozen=True, kw_only=True):
     memory_used: int = 0
 
 
+class Volume(Struct, frozen=True, kw_only=True):
+    """A volume of Cinder; ``gib`` is its size, ``created`` POSIX seconds."""
+
+    id: str
+    name: str
+    status: str
+    gib: int
+    metadata: dict[str, str]
+    created: float | None
+
+
+class BlockStorage(Struct, frozen=True, kw_only=True):
+    """What Cinder says: the project's limits (None: unlimited), what is used of them, and its volumes."""
+
+    count: int | None
+    gib: int | None
+    count_used: int
+    gib_used: int
+    volumes: tuple[Volume, ...]
+
+
 class Look(Struct, frozen=True, kw_only=True):
-    """One look at the whole cloud. ``providers`` None: the account may not see them."""
+    """One look at the whole cloud. ``providers`` None: the account may not see them.
+
+    ``storage`` None: there is none, it does not answer, or nobody asked.
+    """
 
     project: str
     servers: tuple[Server, ...]
@@ -82,6 +111,8 @@ class Look(Struct, frozen=True, kw_only=True):
     hypervisors: tuple[Hypervisor, ...] = ()
     zone_of: dict[str, str] = {}
     providers: tuple[Provider, ...] | None = None
+    leases: tuple[Mapping[str, Any], ...] = ()
+    storage: BlockStorage | None = None
 
 
 def flavor(body: Mapping[str, Any]) -> Flavor:
@@ -141,18 +172,38 @@ def _addresses(body: Any) -> Iterable[str]:
 def quota(body: Mapping[str, Any]) -> Quota:
     """Return the project's limits and usage (GET /limits)."""
     told = body["limits"]["absolute"]
-
-    def limit(name: str) -> int | None:
-        value = told.get(name)
-        return value if isinstance(value, int) and value != UNLIMITED else None
-
     return Quota(
-        servers=limit("maxTotalInstances"),
-        cores=limit("maxTotalCores"),
-        memory=limit("maxTotalRAMSize"),
+        servers=_limit(told, "maxTotalInstances"),
+        cores=_limit(told, "maxTotalCores"),
+        memory=_limit(told, "maxTotalRAMSize"),
         servers_used=_count(told.get("totalInstancesUsed")),
         cores_used=_count(told.get("totalCoresUsed")),
         memory_used=_count(told.get("totalRAMUsed")),
+    )
+
+
+def volume(body: Mapping[str, Any]) -> Volume:
+    """Return a volume of a detailed list."""
+    told = body.get("metadata")
+    return Volume(
+        id=str(body["id"]),
+        name=str(body.get("name") or ""),
+        status=str(body.get("status") or "unknown"),
+        gib=_count(body.get("size")),
+        metadata={str(key): str(value) for key, value in told.items()} if isinstance(told, Mapping) else {},
+        created=instant(body.get("created_at")),
+    )
+
+
+def block_storage(limits: Mapping[str, Any], volumes: Iterable[Mapping[str, Any]]) -> BlockStorage:
+    """Return what Cinder says: its GET /limits, and a detailed list of volumes."""
+    told = limits["limits"]["absolute"]
+    return BlockStorage(
+        count=_limit(told, "maxTotalVolumes"),
+        gib=_limit(told, "maxTotalVolumeGigabytes"),
+        count_used=_count(told.get("totalVolumesUsed")),
+        gib_used=_count(told.get("totalGigabytesUsed")),
+        volumes=tuple(volume(one) for one in volumes),
     )
 
 
@@ -204,6 +255,11 @@ def instant(text: Any) -> float | None:
     except ValueError:
         return None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _limit(told: Mapping[str, Any], name: str) -> int | None:
+    value = told.get(name)
+    return value if isinstance(value, int) and value != UNLIMITED else None
 
 
 def _count(value: Any) -> int:

@@ -57,6 +57,40 @@ class Connectors(Struct, frozen=True, kw_only=True):
             raise ValueError("ports are a first one and a last one: expected the smaller one first")
 
 
+class VolumeSettings(Struct, frozen=True, kw_only=True):
+    """What becomes of a session's storage."""
+
+    through: Literal["none", "cinder"] = "none"
+    """``none``: all of it is the server's own disk; ``cinder``: what a request names the least size of is a volume."""
+
+    type: Word | None = None
+    """The volume type, by name or ID; absent: the cloud's default."""
+
+    made_within: Duration = Duration(300)
+    """How long the cloud may take to make the volumes of a session."""
+
+    def __post_init__(self) -> None:
+        if self.type is not None and self.through == "none":
+            raise ValueError("type is one of volumes: expected with through: cinder alone")
+
+
+class LeaseSettings(Struct, frozen=True, kw_only=True):
+    """Hypervisors that are Blazar's, so that nothing but leases begins there."""
+
+    hosts: Annotated[tuple[Word, ...], Meta(min_length=1)]
+    """Their names, as placement and Blazar have them."""
+
+    offered: bool = True
+    """Whether this platform offers them, by leases, and no others; else it leaves them alone and offers the others."""
+
+    before: Seconds = Seconds(60)
+    """How long before its session a lease begins at least: Blazar takes some fifteen seconds to begin one."""
+
+    after: Seconds = Seconds(60)
+    """How long after its session a lease ends at least, and the cloud deletes the server with it: for clocks that
+    differ, and for what the job leaves."""
+
+
 class OpenStackSettings(Struct, frozen=True, kw_only=True):
     """All of them."""
 
@@ -112,6 +146,11 @@ class OpenStackSettings(Struct, frozen=True, kw_only=True):
 
     connectors: Connectors = Connectors()
 
+    volumes: VolumeSettings = VolumeSettings()
+
+    leases: LeaseSettings | None = None
+    """Which hypervisors are Blazar's; absent: none."""
+
     build_within: Duration = Duration(600)
     """How long a server may be in BUILD; then it is deleted."""
 
@@ -136,3 +175,5 @@ class OpenStackSettings(Struct, frozen=True, kw_only=True):
             raise ValueError("jobs.scripts cannot be allowed: a server has no account of the script's user")
         if self.pin and self.capacity != "own":
             raise ValueError("pin is of use only with capacity: own")
+        if self.leases is not None and self.leases.offered and (self.pin or self.capacity == "own"):
+            raise ValueError("leases keep what they offer: expected without pin and capacity: own")

@@ -10,20 +10,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ebhpc.model import SCRATCH, Allocation, Shape
-from ebhpc.planning import Flavor, Node, NodeState, RunningJob, Scheduler, Snapshot
+from ebhpc.planning import Flavor, Node, NodeState, RunningJob, Scheduler, Snapshot, StorageLicences
 from ebhpc_openstack import records
 
 SERVERS, CORES, MEMORY = "quota-servers", "quota-cores", "quota-memory-mib"
 """The licences that stand for the project's quota."""
+
+VOLUMES, VOLUME_GIB = "quota-volumes", "quota-volume-gib"
+"""The licences that stand for the project's quota of volumes, where storage is made of them."""
 
 UNKNOWN_CORES, UNKNOWN_MEMORY = 100_000, 400_000 * 1024
 """Of a zone whose size neither placement nor a quota tells."""
 
 UNKNOWN_DEVICES = 10_000
 
-_AWAY = ("DELETED", "SOFT_DELETED")
+AWAY = ("DELETED", "SOFT_DELETED")
 """Servers that take nothing any more; one that has failed still counts in the quota."""
 
 
@@ -43,6 +47,7 @@ class Site(Struct, frozen=True, kw_only=True):
     flavors: tuple[str, ...] = ()
     zones: tuple[str, ...] = ()
     devices: Mapping[str, str] = {}
+    volumes: bool = False
 
 
 def offered(look: records.Look, site: Site) -> list[records.Flavor]:
@@ -68,17 +73,20 @@ def snapshot(look: records.Look, site: Site, now: int, refusals: Sequence[Refusa
     nodes = _hypervisors(look, site, zones) if look.providers is not None else _zones(look, site, zones)
     names = {node.name for node in nodes}
     at = _places(look, names)
-    running = [_running(one, site, at.get(one.id), look.quota) for one in look.servers if one.status not in _AWAY]
+    running = [_running(one, site, at.get(one.id), look.quota) for one in look.servers if one.status not in AWAY]
     if look.providers is not None:
         running += _others(look, site, running, names)
     else:
         running += _refused(nodes, running, refusals, now)
+    if site.volumes:
+        running = _with_volumes(running, look.storage, site, now)
     return Snapshot(
         platform=site.platform,
         taken=now,
         nodes=tuple(nodes),
         running=tuple(one for one in running if one.allocations or one.licences),
-        licences=_quota(look.quota),
+        licences={**_quota(look.quota), **(_volume_quota(look.storage) if site.volumes else {})},
+        stored=StorageLicences(count=VOLUMES, gib=VOLUME_GIB) if site.volumes else None,
         scheduler=Scheduler(backfill="easy"),
         flavors=tuple(
             Flavor(name=one.name, shape=records.shape(one, site.devices), licences=_cost(one, look.quota))
@@ -223,6 +231,58 @@ def _amounts(told: Mapping[str, int], devices: Mapping[str, str]) -> Shape:
 def _quota(quota: records.Quota) -> dict[str, int]:
     limits = {SERVERS: quota.servers, CORES: quota.cores, MEMORY: quota.memory}
     return {name: limit for name, limit in limits.items() if limit is not None}
+
+
+def _volume_quota(storage: records.BlockStorage | None) -> dict[str, int]:
+    """Return the limits of volumes; where the cloud has none, or does not answer, there is no room for any."""
+    if storage is None:
+        return {VOLUMES: 0, VOLUME_GIB: 0}
+    limits = {VOLUMES: storage.count, VOLUME_GIB: storage.gib}
+    return {name: limit for name, limit in limits.items() if limit is not None}
+
+
+def _with_volumes(
+    running: Sequence[RunningJob], storage: records.BlockStorage | None, site: Site, now: int
+) -> list[RunningJob]:
+    """Add what volumes take of the quota: those of a session to its server, all others for as long as nobody knows."""
+    if storage is None:
+        return list(running)
+    limits = _volume_quota(storage)
+    ours = {
+        session: (len(found), sum(one.gib for one in found))
+        for session, found in by_session(storage.volumes, site.prefix).items()
+    }
+    others = (
+        storage.count_used - sum(count for count, _ in ours.values()),
+        storage.gib_used - sum(gib for _, gib in ours.values()),
+    )
+
+    def taken(amounts: tuple[int, int]) -> dict[str, int]:
+        told = dict(zip((VOLUMES, VOLUME_GIB), amounts, strict=True))
+        return {name: count for name, count in told.items() if name in limits and count > 0}
+
+    found = []
+    for job in running:
+        mine = ours.pop(job.session, None) if job.session is not None else None
+        found.append(job if mine is None else replace(job, licences={**job.licences, **taken(mine)}))
+    for session, amounts in ours.items():
+        found.append(
+            RunningJob(
+                id=f"volumes of {session}", allocations=(), started=now, session=session, licences=taken(amounts)
+            )
+        )
+    found.append(RunningJob(id="volumes of others", allocations=(), started=now, licences=taken(others)))
+    return found
+
+
+def by_session(volumes: Iterable[records.Volume], prefix: str) -> dict[str, list[records.Volume]]:
+    """Return volumes of ours by their sessions."""
+    found: dict[str, list[records.Volume]] = {}
+    for one in volumes:
+        uuid = one.metadata.get(f"{prefix}_session")
+        if uuid is not None and one.name.startswith(f"{prefix}-"):
+            found.setdefault(uuid, []).append(one)
+    return found
 
 
 def _cost(flavor: records.Flavor, quota: records.Quota) -> dict[str, int]:

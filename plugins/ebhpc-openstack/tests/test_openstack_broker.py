@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,11 @@ SOURCE = "import os; print('hello from', os.environ['EBHPC_CORES'], 'cores')"
 
 
 @contextmanager
-def running(place: Place, folder: Path, **more: Any) -> Iterator[RunningBroker]:
+def running(place: Place, folder: Path, site: Mapping[str, Any] = {}, **more: Any) -> Iterator[RunningBroker]:
     (folder / "faults").mkdir()
     settings = place.settings(look="500ms", **more.pop("settings", {}))
     platform = {"name": "cloud", "kind": "openstack", "lead": "1s", "refresh": "2s", "settings": settings, **more}
-    broker = RunningBroker(folder, {"platforms": [platform], "api": {"workers": 1}})
+    broker = RunningBroker(folder, {"platforms": [platform], "api": {"workers": 1}, **site})
     try:
         broker.make_ready()
         broker.start("api")

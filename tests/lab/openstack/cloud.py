@@ -69,7 +69,7 @@ class Cloud:
     def ask(self, service: str, path: str, method: str = "GET", body: Any = None, status: int | None = None) -> Any:
         """Ask a service as the administrator, and return its answer; ``status``: what is expected, 2xx by default."""
         port = getattr(self.ports, service)
-        headers = {"X-Auth-Token": self._token, "OpenStack-API-Version": "compute 2.61"}
+        headers = {"X-Auth-Token": self._token, "OpenStack-API-Version": "compute 2.61, volume 3.70"}
         answer = httpx.request(method, f"http://127.0.0.1:{port}{path}", headers=headers, json=body, timeout=60)
         good = answer.is_success if status is None else answer.status_code == status
         assert good, f"{method} {path}: {answer.status_code} {answer.text}"
@@ -106,6 +106,12 @@ class Cloud:
         found = self.ask("keystone", "/v3/projects?name=ebhpc")["projects"]
         return str(found[0]["id"])
 
+    @cached_property
+    def admin_project(self) -> str:
+        """Return the number of the administrator's project."""
+        found = self.ask("keystone", "/v3/projects?name=admin")["projects"]
+        return str(found[0]["id"])
+
     def servers(self, deleted: bool = False) -> list[dict[str, Any]]:
         """Return all servers; ``deleted``: those that are gone instead."""
         path = f"/v2.1/servers/detail?all_tenants=1&deleted={deleted}"
@@ -115,6 +121,38 @@ class Cloud:
     def quota(self, **limits: int) -> None:
         """Set limits of the broker's project: instances, cores, ram (-1: none)."""
         self.ask("nova", f"/v2.1/os-quota-sets/{self.project}", "PUT", {"quota_set": {**limits, "force": True}})
+
+    def start_block_storage(self) -> None:
+        """Start Cinder, unless it runs, and wait until a volume could be made."""
+        if listens(self.ports.cinder):
+            return
+        self.namespace.start(["/recipe/block-storage.sh"], "root", "/var/log/lab/block-storage.log")
+        answers = ["python3", "/recipe/answers.py", f"{self.ports.cinder}/"]
+        until(lambda: self.run(answers, check=False).returncode == 0, _READY_SECONDS, "Cinder answers")
+        # The scheduler knows of the one backend when that has told it
+        pools = f"/v3/{self.admin_project}/scheduler-stats/get_pools"
+        until(
+            lambda: self.ask("cinder", pools)["pools"], _READY_SECONDS, "Cinder has somewhere to make volumes", step=0.5
+        )
+
+    def stop_block_storage(self) -> None:
+        """Have no Cinder."""
+        for program in ("block-storage.sh", "cinder-scheduler", "cinder-volume", "cinder-api", "cinder-wsgi"):
+            self._kill(program)
+        until(lambda: not listens(self.ports.cinder), 60, "Cinder is gone")
+
+    def volumes(self) -> list[dict[str, Any]]:
+        """Return all volumes; none where Cinder does not run."""
+        if not listens(self.ports.cinder):
+            return []
+        path = f"/v3/{self.admin_project}/volumes/detail?all_tenants=1"
+        found: list[dict[str, Any]] = self.ask("cinder", path)["volumes"]
+        return found
+
+    def volume_quota(self, **limits: int) -> None:
+        """Set limits of the broker's project: volumes, gigabytes (-1: none)."""
+        path = f"/v3/{self.admin_project}/os-quota-sets/{self.project}"
+        self.ask("cinder", path, "PUT", {"quota_set": limits})
 
     def enable(self, host: str, enabled: bool) -> None:
         """Let a hypervisor take servers, or not."""
@@ -308,18 +346,31 @@ class Cloud:
         self.sshd.start()
 
     def clean(self, timeout: float = 60.0) -> None:
-        """Make everything as it was: no server, no floating IP, hypervisors enabled, quotas as they were."""
+        """Make everything as it was: no server, volume or floating IP, hypervisors enabled, quotas as they were."""
         if not self.sshd.running:
             self.sshd.start()
         for server in self.servers():
             self.ask("nova", f"/v2.1/servers/{server['id']}", "DELETE")
         until(lambda: not self.servers(), timeout, "no server is left")
+        if listens(self.ports.cinder):
+            self._clean_volumes(timeout)
         for address in self.ask("neutron", "/v2.0/floatingips")["floatingips"]:
             self.ask("neutron", f"/v2.0/floatingips/{address['id']}", "DELETE")
         self.ask("nova", f"/v2.1/os-quota-sets/{self.project}", "DELETE")
         for service in self.ask("nova", "/v2.1/os-services?binary=nova-compute")["services"]:
             if service["status"] != "enabled":
                 self.ask("nova", f"/v2.1/os-services/{service['id']}", "PUT", {"status": "enabled"})
+
+    def _clean_volumes(self, timeout: float) -> None:
+        def none_left() -> bool:
+            left = self.volumes()
+            for volume in left:
+                if volume["status"] in ("available", "error"):
+                    self.ask("cinder", f"/v3/{self.admin_project}/volumes/{volume['id']}?force=True", "DELETE")
+            return not left
+
+        until(none_left, timeout, "no volume is left", step=0.5)
+        self.ask("cinder", f"/v3/{self.admin_project}/os-quota-sets/{self.project}", "DELETE")
 
     def _write(self, path: str, text: str) -> None:
         place = self.root / path.lstrip("/")

@@ -63,6 +63,16 @@ class Ports:
         return self.first + 4
 
     @property
+    def blazar(self) -> int:
+        """Return the port of the lease service, where it runs."""
+        return self.first + 5
+
+    @property
+    def cinder(self) -> int:
+        """Return the port of the block storage service, where it runs."""
+        return self.first + 14
+
+    @property
     def ssh(self) -> int:
         """Return the port of the login host."""
         return self.first + 6
@@ -215,11 +225,76 @@ def configuration(ports: Ports) -> dict[str, str]:
             "placement": account("placement"),
             "neutron": account("neutron"),
             "glance": account("glance"),
+            "cinder": {
+                **account("nova"),
+                "catalog_info": "block-storage:cinder:publicURL",
+                "os_region_name": "RegionOne",
+            },
             "oslo_concurrency": {"lock_path": "/run/lock/nova"},
             "oslo_policy": {"policy_file": "/etc/nova/lab-policy.yaml"},
             "scheduler": {"workers": 1, "discover_hosts_in_cells_interval": 5},
+            # Nova's usual ones, and the one that keeps servers without a lease from hypervisors that are Blazar's
+            "filter_scheduler": {
+                "available_filters": [
+                    "nova.scheduler.filters.all_filters",
+                    "blazarnova.scheduler.filters.blazar_filter.BlazarFilter",
+                ],
+                "enabled_filters": "ComputeFilter,ComputeCapabilitiesFilter,ImagePropertiesFilter,"
+                "ServerGroupAntiAffinityFilter,ServerGroupAffinityFilter,SameHostFilter,DifferentHostFilter,"
+                "AggregateInstanceExtraSpecsFilter,BlazarFilter",
+            },
             "conductor": {"workers": 1},
             "vnc": {"enabled": False},
+        },
+        "/etc/cinder/cinder.conf": {
+            "DEFAULT": {
+                "use_stderr": True,
+                "my_ip": "127.0.0.1",
+                "state_path": "/var/lib/cinder",
+                "transport_url": messages,
+                "auth_strategy": "keystone",
+                "api_paste_config": "/etc/cinder/api-paste.ini",
+                "enabled_backends": "lab",
+                "default_volume_type": "__DEFAULT__",
+                "report_interval": 5,
+                "service_down_time": 30,
+                "periodic_fuzzy_delay": 0,
+            },
+            "lab": {"volume_driver": "labvolumes.LabVolumeDriver", "volume_backend_name": "lab"},
+            "database": {"connection": _database("cinder")},
+            "keystone_authtoken": {
+                **account("cinder"),
+                "service_token_roles": "service",
+                "service_token_roles_required": True,
+            },
+            "oslo_concurrency": {"lock_path": "/run/lock/cinder"},
+        },
+        "/etc/blazar/blazar.conf": {
+            "DEFAULT": {
+                "use_stderr": True,
+                "host": "127.0.0.1",
+                "port": ports.blazar,
+                "os_auth_protocol": "http",
+                "os_auth_host": "127.0.0.1",
+                "os_auth_port": ports.keystone,
+                "os_auth_prefix": "",
+                "os_auth_version": "v3",
+                "os_admin_username": "blazar",
+                "os_admin_password": "lab",
+                "os_admin_project_name": "service",
+                "os_admin_user_domain_name": "Default",
+                "os_admin_project_domain_name": "Default",
+                "os_region_name": "RegionOne",
+                "identity_service": "identity",
+                "transport_url": messages,
+            },
+            "database": {"connection": _database("blazar")},
+            "keystone_authtoken": account("blazar"),
+            "manager": {"plugins": "physical.host.plugin,virtual.instance.plugin"},
+            "nova": {"aggregate_freepool_name": "freepool", "nova_client_timeout": 30},
+            "physical:host": {"blazar_az_prefix": "blazar_", "enable_notification_monitor": False},
+            "virtual:instance": {"enable_notification_monitor": False},
+            "oslo_policy": {"enforce_scope": False},
         },
         "/etc/mysql/mariadb.conf.d/99-lab.cnf": {
             "mysqld": {
@@ -261,7 +336,9 @@ def _ini(sections: Sections) -> str:
     lines = []
     for name, values in sections.items():
         lines.append(f"[{name}]")
-        lines += [key if value is None else f"{key} = {value}" for key, value in values.items()]
+        for key, value in values.items():
+            several = value if isinstance(value, list) else [value]
+            lines += [key if one is None else f"{key} = {one}" for one in several]
     return "\n".join([*lines, ""])
 
 

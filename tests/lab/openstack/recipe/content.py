@@ -9,7 +9,10 @@ import openstack
 
 FIRST = int(pathlib.Path("/lab/ports").read_text().strip().partition("=")[2])
 SERVICES = {"nova": ("compute", 1, "/v2.1"), "glance": ("image", 2, ""), "placement": ("placement", 3, "")}
-SERVICES["neutron"] = ("network", 4, "")
+SERVICES |= {"neutron": ("network", 4, ""), "blazar": ("reservation", 5, "/v1")}
+SERVICES["cinder"] = ("block-storage", 14, "/v3")
+"""Names, kinds, and where they listen: how far from the first port, and the path. Cinder and Blazar are not started
+with the others."""
 
 FLAVORS = {
     "small": (1, 1024, 10, {}),

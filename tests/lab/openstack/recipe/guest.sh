@@ -22,6 +22,16 @@ mount -t devpts -o newinstance,ptmxmode=0666 guest "$root/dev/pts"
 ln -s pts/ptmx "$root/dev/ptmx"
 touch "$root/dev/console"
 mount --bind "$here/console.log" "$root/dev/console"
+# Volumes of labvolumes.py, as udev shows disks of virtio; they are free again when this guest, and its mounts, are gone
+mkdir -p "$root/dev/disk/by-id"
+while read -r number file; do
+    loop=$(losetup --find --show "$file")
+    exec {kept}<>"$loop"
+    losetup --detach "$loop"
+    touch "$root$loop"
+    mount --bind "$loop" "$root$loop"
+    ln -s "$loop" "$root/dev/disk/by-id/virtio-${number:0:20}"
+done <"$here/volumes"
 mount -t tmpfs -o mode=1777 guest "$root/tmp"
 mount -t tmpfs -o mode=755 guest "$root/run"
 for name in poweroff systemctl; do

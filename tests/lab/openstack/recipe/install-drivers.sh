@@ -1,9 +1,10 @@
 #!/bin/bash
-# Inside the root, once: the drivers of hypervisors and networks, the account of the login host.
+# Inside the root, once: the drivers of hypervisors, networks and volumes, the account of the login host.
 set -euo pipefail
 packages=/usr/lib/python3/dist-packages
-install -m 644 /recipe/labdriver.py $packages/nova/virt/labdriver.py
-install -m 644 /recipe/labmech.py $packages/labmech.py
+# /recipe is there whenever they are read
+ln -s /recipe/labdriver.py $packages/nova/virt/labdriver.py
+ln -s /recipe/labmech.py /recipe/labvolumes.py $packages/
 install -d $packages/labmech-1.0.dist-info
 printf 'Metadata-Version: 2.1\nName: labmech\nVersion: 1.0\n' >$packages/labmech-1.0.dist-info/METADATA
 printf '[neutron.ml2.mechanism_drivers]\nlab = labmech:LabMechanismDriver\n' >$packages/labmech-1.0.dist-info/entry_points.txt

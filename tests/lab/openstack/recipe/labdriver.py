@@ -68,13 +68,17 @@ class LabDriver(fake.FakeDriver):
             raise exception.InstanceDeployFailure(reason=told["lab_spawn_fails"])
         super().spawn(context, instance, *args, network_info=network_info, **kwargs)
         if instance.user_data and "lab_idle" not in told:
-            self._boot(instance, [one["address"] for vif in network_info or () for one in vif.fixed_ips()])
+            disks = (kwargs.get("block_device_info") or {}).get("block_device_mapping") or ()
+            volumes = [one["connection_info"]["data"] for one in disks]
+            self._boot(instance, [one["address"] for vif in network_info or () for one in vif.fixed_ips()], volumes)
 
-    def _boot(self, instance, addresses):
+    def _boot(self, instance, addresses, volumes):
         place = f"{GUESTS}/{instance.uuid}"
         os.makedirs(f"{place}/run")
         with open(f"{place}/user-data", "wb") as file:
             file.write(base64.b64decode(instance.user_data))
+        with open(f"{place}/volumes", "w", encoding="ascii") as file:
+            file.writelines(f"{one['volume_id']} {one['path']}\n" for one in volumes)
         open(f"{place}/console.log", "wb").close()
         words = ["unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "/recipe/guest.sh", place]
         if addresses and os.path.exists("/run/network"):

@@ -56,7 +56,9 @@ addresses() {
         case when service_id = (select id from keystone.service where type = 'compute') then 1
              when service_id = (select id from keystone.service where type = 'image') then 2
              when service_id = (select id from keystone.service where type = 'placement') then 3
-             when service_id = (select id from keystone.service where type = 'network') then 4 else 0 end));
+             when service_id = (select id from keystone.service where type = 'network') then 4
+             when service_id = (select id from keystone.service where type = 'reservation') then 5
+             when service_id = (select id from keystone.service where type = 'block-storage') then 14 else 0 end));
         update nova_api.cell_mappings set transport_url = 'rabbit://guest:guest@127.0.0.1:$((P + 10))/' where name = 'cell1'"
 }
 

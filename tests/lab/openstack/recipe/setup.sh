@@ -7,7 +7,7 @@ install -d -o mysql -g mysql /var/lib/mysql /run/mysqld
 mariadb-install-db --user=mysql --skip-test-db --auth-root-authentication-method=socket >$LOG/install-db.log 2>&1
 cache
 database
-for name in keystone placement glance nova_api nova nova_cell0 neutron; do
+for name in keystone placement glance nova_api nova nova_cell0 neutron cinder blazar; do
     echo "create database $name character set utf8mb3;"
 done | mariadb
 cd /tmp
@@ -31,7 +31,9 @@ keystone_database >$LOG/sync-keystone.log 2>&1 & first=$!
 nova_databases >$LOG/sync-nova.log 2>&1 & third=$!
 neutron-db-manage --config-file /etc/neutron/neutron.conf --config-file /etc/neutron/plugins/ml2/ml2_conf.ini \
     upgrade head >$LOG/sync-neutron.log 2>&1 & fourth=$!
-for one in $first $second $third $fourth; do wait "$one"; done
+(cinder-manage db sync; blazar-db-manage --config-file /etc/blazar/blazar.conf upgrade head) \
+    >$LOG/sync-others.log 2>&1 & fifth=$!
+for one in $first $second $third $fourth $fifth; do wait "$one"; done
 install -d /run/lock/nova /run/lock/neutron
 messages
 identity
