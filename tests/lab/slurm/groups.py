@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 CONTROLLERS = ("freezer", "memory")
@@ -17,11 +16,20 @@ ConstrainRAMSpace={limited}
 
 def groups(name: str) -> dict[str, Path]:
     """Return control groups of that name by their controller, which are yet to be made: those that can be."""
-    return {
-        controller: mount / name
-        for controller, mount in mounted().items()
-        if controller in CONTROLLERS and os.access(mount, os.W_OK)
-    }
+    wanted = {controller: mount / name for controller, mount in mounted().items() if controller in CONTROLLERS}
+    return {controller: group for controller, group in wanted.items() if _can_be_made(group)}
+
+
+def _can_be_made(group: Path) -> bool:
+    """Say whether a group can be made, by making it: some containers show them as writable that are not."""
+    if group.exists():
+        return True
+    try:
+        group.mkdir()
+    except OSError:
+        return False
+    group.rmdir()
+    return True
 
 
 def mounted() -> dict[str, Path]:
