@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import numpy as np
+import pytest
 
 from ebhpc.model.sessions import Allocation, Demand, Shape
 from ebhpc.planning import (
@@ -17,7 +18,7 @@ from ebhpc.planning import (
     Snapshot,
     WaitingJob,
 )
-from ebhpc.planning.queue import StartEstimator, expected_start, observe, queue_of
+from ebhpc.planning.queue import StartEstimator, expected_start, observe, pack_learned, queue_of, unpack_learned
 
 NOW = 1_700_000_000
 HOUR = 3600
@@ -235,6 +236,41 @@ def test_snapshots_teach_it_when_jobs_start_and_how_long_they_run() -> None:
     assert answer.planned == clock + HOUR
     assert abs(answer.median - clock - 300) <= 60
     assert answer.latest - answer.earliest <= 900
+
+
+def test_a_start_before_its_simulated_one_is_learned_from_when_that_has_come() -> None:
+    estimator = StartEstimator()
+    full = snapshot(nodes=nodes(1), running=(running("1", "n0"),), waiting=(waiting("2"),))
+    observe(estimator, full)
+    promised = estimator.promised("2")
+    assert promised is not None
+    assert promised.median > 600
+    # It starts after a minute, as its forerunner ended early
+    soon = snapshot(taken=NOW + 120, nodes=nodes(1), running=(running("2", "n0", started=NOW + 60, ends=NOW + 4000),))
+    observe(estimator, soon)
+    assert (estimator.known, len(estimator.outcomes), len(estimator.early)) == (0, 1, 1)
+    again = unpack_learned(pack_learned(estimator))
+    assert again.early[0].wait == 60
+    for one in (estimator, again):
+        due = one.early[0].due
+        assert due - NOW == pytest.approx(promised.median, abs=60)
+        one.waiting(due - 1)
+        assert one.known == 0
+        one.waiting(due)
+        assert (one.known, one.early) == (1, [])
+        assert one.shift < 0
+
+
+def test_many_early_starts_do_not_heap_up() -> None:
+    estimator = StartEstimator()
+    crowd = tuple(waiting(f"w{number}") for number in range(200))
+    observe(estimator, snapshot(nodes=nodes(1), running=(running("1", "n0"),), waiting=crowd))
+    one = estimator.promises["w199"]
+    for number in range(3000):
+        estimator.promises[f"more-{number}"] = one
+        estimator.started(f"more-{number}", one.made + 60)
+    assert len(estimator.early) == 2000
+    assert estimator.known == 1000
 
 
 def test_jobs_that_vanish_are_forgotten() -> None:

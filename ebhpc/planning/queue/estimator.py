@@ -8,6 +8,7 @@ learned from the promises made. Nothing is ever learned before it has happened.
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from collections.abc import Collection, Hashable, Iterable
 
@@ -43,6 +44,9 @@ _MOST_RECENT = 2000
 """So many users' last starts are kept in mind."""
 
 _MOST_OUTCOMES = 1000
+_MOST_EARLY = 2000
+"""So many starts that came before their simulated ones are kept to be learned from later."""
+
 _DOUBT = 60.0
 """So many starts as have to be known before they weigh as much as the simulation alone."""
 
@@ -80,6 +84,17 @@ class Promise(Struct):
     expectation: Expectation
     user: Hashable
     settled: bool = False
+
+
+class EarlyStart(Struct, frozen=True, array_like=True, order=True):
+    """A start that came ``wait`` seconds after its promise, and is learned from when it was simulated to come:
+    ``due``, POSIX seconds. ``number`` tells those that are due together apart.
+    """
+
+    due: int
+    number: int
+    wait: int
+    promise: Promise
 
 
 class Outcome(Struct, frozen=True, array_like=True):
@@ -124,9 +139,11 @@ class StartEstimator:
 
     __slots__ = (
         "_tables",
+        "early",
         "finished",
         "forest",
         "levels",
+        "numbered",
         "outcomes",
         "promises",
         "recent",
@@ -156,6 +173,9 @@ class StartEstimator:
         """ids of the jobs that were seen to end, the last ones: each is learned from once"""
         self.outcomes: deque[Outcome] = deque(maxlen=_MOST_OUTCOMES)
         """of the last starts that were foreseen or came more than a minute ahead"""
+        self.early: list[EarlyStart] = []
+        """a heap of the starts that came before their simulated ones, not yet learned from"""
+        self.numbered = 0
         self._tables: dict[str, tuple[Asked, Floats]] = {}
 
     @property
@@ -174,11 +194,35 @@ class StartEstimator:
         self.promises.pop(id, None)
 
     def started(self, id: str, at: int) -> None:
-        """Learn that a job started at an instant (POSIX seconds)."""
+        """Learn that a job started at an instant (POSIX seconds).
+
+        A start that comes before its simulated one is learned from when that has come, as :meth:`waiting` tells:
+        of jobs that were foreseen alike the quick ones start first, and to learn from them alone, while the others
+        wait, would promise too much in a queue that grows.
+        """
         promise = self.promises.pop(id, None)
         if promise is None:
             return
         wait = max(at - promise.made, 0)
+        made, expected = promise.made, promise.expectation
+        if max(wait, expected.median, expected.planned) > MINUTE:
+            self.outcomes.append(
+                Outcome(made, wait, expected.earliest, expected.median, expected.latest, expected.planned)
+            )
+        simulated = round(promise.scale) - MINUTE
+        if wait >= simulated:
+            self._learn(promise, wait)
+            return
+        heapq.heappush(self.early, EarlyStart(made + simulated, self._number(), wait, promise))
+        if len(self.early) > _MOST_EARLY:
+            first = heapq.heappop(self.early)
+            self._learn(first.promise, first.wait)
+
+    def _number(self) -> int:
+        self.numbered += 1
+        return self.numbered
+
+    def _learn(self, promise: Promise, wait: int) -> None:
         self._settle(promise, wait, started=True)
         self.scores = _FADING * self.scores + _scored(promise.intervals, wait)
         logarithm = float(np.log(wait + MINUTE))
@@ -190,11 +234,6 @@ class StartEstimator:
         self.recent[promise.user] = before + 0.5 * (shift - before)
         if len(self.recent) > _MOST_RECENT:
             del self.recent[next(iter(self.recent))]
-        made, expected = promise.made, promise.expectation
-        if max(wait, expected.median, expected.planned) > MINUTE:
-            self.outcomes.append(
-                Outcome(made, wait, expected.earliest, expected.median, expected.latest, expected.planned)
-            )
 
     def expect(self, state: QueueState, index: int = -1) -> Expectation:
         """Return when the waiting job at ``index`` will start.
@@ -260,7 +299,13 @@ class StartEstimator:
         return promise.expectation if promise else None
 
     def waiting(self, now: int) -> None:
-        """Learn that all that has been promised a start still waits: a promise that is broken counts at once."""
+        """Learn that it is ``now`` (POSIX seconds), and that all that has been promised a start still waits.
+
+        A promise that is broken counts at once; starts that were simulated to come by now are learned from.
+        """
+        while self.early and self.early[0].due <= now:
+            first = heapq.heappop(self.early)
+            self._learn(first.promise, first.wait)
         for promise in self.promises.values():
             if not promise.settled and now - promise.made > promise.expectation.latest:
                 self._settle(promise, now - promise.made, started=False)

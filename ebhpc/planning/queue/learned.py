@@ -16,7 +16,7 @@ import numpy as np
 from msgspec import Struct
 
 from ebhpc.planning.queue.calibration import Levels
-from ebhpc.planning.queue.estimator import Expectation, Outcome, Promise, StartEstimator
+from ebhpc.planning.queue.estimator import EarlyStart, Expectation, Outcome, Promise, StartEstimator
 from ebhpc.planning.queue.forest import Kept
 
 
@@ -64,6 +64,8 @@ class _Memory(Struct, frozen=True, kw_only=True):
     kinds: list[tuple[Any, bytes]]
     promises: list[_Case]
     finished: list[str]
+    early: list[tuple[int, int, _Case]] = []
+    """starts that are to be learned from: when (POSIX seconds), the wait (seconds), and what was promised"""
 
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -96,6 +98,7 @@ def pack_learned(estimator: StartEstimator) -> bytes:
         kinds=[(kind, np.array(ratios, dtype=_RATIOS).tobytes()) for kind, ratios in run_times.known.items()],
         promises=[_case(id, promise) for id, promise in estimator.promises.items()],
         finished=list(estimator.finished),
+        early=[(one.due, one.wait, _case("", one.promise)) for one in sorted(estimator.early)],
     )
     learned = _Learned(
         seed=estimator.seed,
@@ -166,6 +169,11 @@ def _estimator(learned: _Learned, memory: _Memory | None) -> StartEstimator:
             )
         estimator.promises.update((case.id, _promise(case)) for case in memory.promises)
         estimator.finished.update(dict.fromkeys(memory.finished))
+        # In order as they are, they are a heap
+        estimator.early = [
+            EarlyStart(due, number, wait, _promise(case)) for number, (due, wait, case) in enumerate(memory.early)
+        ]
+        estimator.numbered = len(estimator.early)
     return estimator
 
 
