@@ -48,7 +48,7 @@ _PREFIX = "ebhpc-metrics-"
 _ACCESS = '%(h)s %(u)s "%(m)s %(U)s %(H)s" %(s)s %(B)s "%(a)s" %(D)s'
 
 
-KEEPALIVE = 20
+_KEEPALIVE = 20
 """Seconds that an idle connection is kept: longer than the page's scripts pause while they watch a session."""
 
 _COURTESY = 0.001
@@ -141,7 +141,7 @@ class _Server(BaseApplication):
             "worker_connections": 1000,
             "timeout": ceil(api.request_timeout),
             "graceful_timeout": GRACE,
-            "keepalive": KEEPALIVE,
+            "keepalive": _KEEPALIVE,
             "limit_request_line": 8190,
             "limit_request_fields": 64,
             "limit_request_field_size": 8190,

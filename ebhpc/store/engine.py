@@ -6,7 +6,7 @@ import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -102,12 +102,12 @@ class Store:
         entered = turn.enter_at_once()
         while not entered and meanwhile is not None and meanwhile():
             entered = turn.enter_at_once()
-        if not entered:
-            turn.__enter__()
-        try:
+        with ExitStack() as stack:
+            if entered:
+                stack.push(turn)  # left at the end, but not entered once more
+            else:
+                stack.enter_context(turn)
             yield
-        finally:
-            turn.__exit__()
 
     def checkpoint(self) -> None:
         """Carry what was written over to SQLite's file itself, while others read and write; elsewhere do nothing."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import pytest
+
 from ebhpc.store import Store, upgrade
 
 PATIENCE = 60
@@ -45,11 +47,8 @@ def test_a_writer_that_waits_for_its_turn_may_work_meanwhile(tmp_path: Path):
 def test_a_turn_that_fails_is_given_back(tmp_path: Path):
     store = Store(f"sqlite:///{tmp_path}/ebhpc.db")
     for _ in range(2):
-        try:
-            with store.turn(lambda: False):
-                raise RuntimeError("no more")
-        except RuntimeError:
-            pass
+        with pytest.raises(RuntimeError, match="no more"), store.turn(lambda: False):
+            raise RuntimeError("no more")
     entered = []
     thread = threading.Thread(target=lambda: entered.append(_enter(store)))
     thread.start()

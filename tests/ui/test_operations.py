@@ -33,6 +33,7 @@ def test_an_operator_approves_and_refuses_and_users_are_told_why(user, site):
             waits.get_by_placeholder("Reason").fill(reason)
             page.wait_for_timeout(100)
             waits.get_by_role("button", name=button).click()
+            page.mouse.move(0, 0)  # nothing moves under the pointer
             waits.wait_for(state="detached")
         until(page, "document.querySelector('#approvals-card').hidden")
         until(page, "['approve', 'refuse'].every(word => document.querySelector('#audit').textContent.includes(word))")
@@ -56,6 +57,7 @@ def test_what_two_operators_decide_at_once_is_decided_once(user, site):
     waits = pages[0].locator(".approval", has_text="one for both")
     with contextlib.suppress(PlaywrightTimeout):  # it may hear of it before the click
         waits.get_by_role("button", name="Approve").click(timeout=3000)
+    pages[0].mouse.move(0, 0)
     for page in pages:
         until(page, "!document.querySelector('#approvals').textContent.includes('one for both')")
     with site.as_user("ada") as api:

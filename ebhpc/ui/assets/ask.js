@@ -2,7 +2,7 @@
 
 import { BROKER, ROOT, Refused, USER, ask, read, send, watch } from "./broker.js";
 import { Calendar } from "./calendar.js";
-import { byId, copy, fill, h, relay, segments } from "./dom.js";
+import { byId, copy, fill, h, segments, update } from "./dom.js";
 import { EMPTY, asCommand, asCurl, build, formOf } from "./request.js";
 import { durationText, intervalText, sentence } from "./words.js";
 
@@ -29,7 +29,7 @@ const calendar = new Calendar(byId("picture"), { height: 360 });
 function field(name, label, { path, help, unit, area, options, type = "text", ...more } = {}) {
   const id = `f-${name}`;
   const shared = { id, name, "data-path": path, "aria-describedby": `${id}-help ${id}-wrong`, ...more };
-  const change = () => { form[name] = control.value; touched.add(name); changed(); };
+  const change = (event) => { form[name] = event.target.value; touched.add(name); changed(); };
   const control = area ? h("textarea", { ...shared, value: form[name], spellcheck: "false", oninput: change })
     : options ? h("select", { ...shared, onchange: change }, options.map(([value, text]) => h("option", { value, selected: form[name] === value }, text)))
       : h("input", { ...shared, type, value: form[name], spellcheck: "false", autocomplete: "off", oninput: change });
@@ -166,7 +166,7 @@ function tellPreview() {
   calendar.over(here.map((one, n) => ({ ...one, colour: "fit", number: n + 1 })), { follow: true });
   const loose = last.problems.filter((one) => !placeOf(one.path)).map((one) => h("p", { class: "reason" }, sentence(one.text)));
   const told = windows.length || last.problems.length ? [] : last.messages.slice(1).map((one) => h("p", { class: "reason warn" }, sentence(one.text)));
-  fill(byId("problems"), loose, told);
+  update(byId("problems"), loose, told);
 }
 
 function verdict(tone, text) {
@@ -203,7 +203,7 @@ function markProblems(problems) {
 function tellText() {
   if (!last) return;
   const shown = { yaml: () => last.yaml, curl: () => asCurl(last.yaml, BROKER, USER), ebhpc: () => asCommand(last.yaml, BROKER, USER) }[shape]();
-  byId("text").textContent = shown;
+  if (byId("text").textContent !== shown) byId("text").textContent = shown; // what is selected of it stays so
 }
 
 fill(byId("forms"), [["yaml", "YAML"], ["curl", "curl"], ["ebhpc", "ebhpc"]].map(([name, text]) => h("button", {
@@ -305,8 +305,8 @@ async function begin() {
     if (limits !== before) {
       before = limits;
       layKinds();
-      relay(byId("resources"), resourceFields());
-      relay(byId("when"), whenFields());
+      update(byId("resources"), resourceFields());
+      update(byId("when"), whenFields());
       markProblems(marked);
       const cores = platforms.reduce((sum, one) => sum + (one.cores ?? 0), 0);
       byId("capacity").textContent = platforms.map((one) => (one.available ? `${one.name}: ${one.cores.toLocaleString()} cores on ${one.nodes.toLocaleString()} ${one.nodes === 1 ? "node" : "nodes"}` : `${one.name}: not available now`)).join(" · ") || `${cores} cores`;

@@ -1,6 +1,6 @@
 // The broker, asked by the page: who we are goes by the cookie, what changes something bears the page's token.
 
-import { byId, fill, h } from "./dom.js";
+import { byId, h, update, whenReleased } from "./dom.js";
 
 const { root, token, user, admin, broker, lifetime } = document.body.dataset;
 export const ROOT = root;
@@ -30,7 +30,7 @@ function works(more) {
 
 // Say in the line below the bar what is the matter; nothing: all is well again.
 export function tell(text, ...more) {
-  fill(byId("news"), text ? [text, ...more] : []);
+  update(byId("news"), text ? [text, ...more] : []);
 }
 
 export async function ask(path, { method = "GET", body, type = "application/json", known, signal } = {}) {
@@ -110,14 +110,14 @@ export function watch(path, show, pause) {
       if (!found.same && !stopped) {
         last = found.document;
         tag = found.tag;
-        show(last);
+        whenReleased(look, () => { if (!stopped) show(last); });
       }
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       failures += 1;
       if (error.status === 401) return;
       if (error.status >= 400 && error.status < 500) {
-        show(null, error);
+        whenReleased(look, () => { if (!stopped) show(null, error); });
         return;
       }
     } finally {

@@ -3,7 +3,7 @@
 import { KIND, KIND_NAMES, decodeCalendar, occupancy } from "./calendar-data.js";
 import { AXIS, draw, readColours } from "./calendar-draw.js";
 import { ROOT, watch } from "./broker.js";
-import { fill, h } from "./dom.js";
+import { fill, h, update } from "./dom.js";
 import { durationText, momentText } from "./words.js";
 
 const SPANS = [[6 * 3600, "6 h"], [86400, "1 day"], [3 * 86400, "3 days"], [7 * 86400, "week"], [14 * 86400, "2 weeks"]];
@@ -300,7 +300,7 @@ export class Calendar {
       }
       if (this.mine.some((at) => items.kind[at] !== KIND.offer)) seen.add("mine");
     }
-    fill(this.legend, LEGEND.filter(([name]) => seen.has(name)).map(([name, text]) => h("li", {}, h("i", { class: `k-${name}` }), text)));
+    update(this.legend, LEGEND.filter(([name]) => seen.has(name)).map(([name, text]) => h("li", { "data-key": name }, h("i", { class: `k-${name}` }), text)));
   }
 
   showTable() {
@@ -324,7 +324,7 @@ export class Calendar {
       if (items.start[at] < t1 && items.end[at] > t0 && !spans.has(items.span[at])) spans.set(items.span[at], at);
     }
     const single = [...spans.values()].sort((a, b) => items.start[a] - items.start[b]).slice(0, 300);
-    fill(this.table,
+    update(this.table,
       h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "The calendar as tables" },
         h("table", {}, h("caption", {}, `Cores taken, of ${all}, on average; from ${momentText(t0)} to ${momentText(t1)}`),
           h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "From"), kinds.map(([name]) => h("th", { scope: "col", class: "number" }, name)), h("th", { scope: "col", class: "number" }, "Free"))),
@@ -334,7 +334,7 @@ export class Calendar {
           }))),
         h("table", {}, h("caption", {}, `What takes them${spans.size > single.length ? `: the first ${single.length} of ${spans.size}, zoom in for the others` : ""}`),
           h("thead", {}, h("tr", {}, ["What", "Node", "From", "To", "Cores"].map((name) => h("th", { scope: "col" }, name)))),
-          h("tbody", {}, single.map((at) => h("tr", {},
+          h("tbody", {}, single.map((at) => h("tr", { "data-key": this.calendar.session(at) || null },
             h("td", {}, this.calendar.session(at) ? h("a", { href: `${ROOT}/sessions/${this.calendar.session(at)}` }, "Mine") : KIND_NAMES[items.kind[at]], this.calendar.label(at) ? ` ${this.calendar.label(at)}` : ""),
             h("td", {}, this.calendar.names[items.row[at]], this.calendar.nodesOf(at) > 1 ? ` and ${this.calendar.nodesOf(at) - 1} more` : ""),
             h("td", {}, momentText(items.start[at])), h("td", {}, items.end[at] > this.calendar.end ? "open" : momentText(items.end[at])), h("td", { class: "number" }, String(items.cores[at]))))))));

@@ -2,7 +2,7 @@
 
 import { LIFETIME, ROOT, Refused, move, watch } from "./broker.js";
 import { Calendar } from "./calendar.js";
-import { byId, fill, h, segments } from "./dom.js";
+import { byId, h, segments, update } from "./dom.js";
 import { durationText, figuresOf, intervalText, momentText, now, phaseText, phaseTone, sentence, sharesText } from "./words.js";
 
 const uuid = location.pathname.split("/").pop();
@@ -10,6 +10,7 @@ let found = null;
 let calendar = null;
 let shown = null;
 let busy = false;
+let trouble = ""; // why the last decision came to nothing
 
 function whenText(offer) {
   if (offer.firm) return offer.latest > offer.start
@@ -22,7 +23,7 @@ function whenText(offer) {
 function card(offer, number, best) {
   const open = offer.phase === "OFFERED" && offer.expires > now();
   const figures = figuresOf(offer);
-  return h("article", { class: `card offer${best ? " best" : ""}${open ? "" : " over"}`, "aria-labelledby": `offer-${number}` },
+  return h("article", { id: `card-${number}`, class: `card offer${best ? " best" : ""}${open ? "" : " over"}`, tabindex: "-1", "aria-labelledby": `offer-${number}` },
     h("div", { class: "card-head" }, h("span", { class: "tag" }, `Offer ${number}`, best ? " · earliest" : ""), h("span", { class: `tag ${offer.firm ? "good" : "warn"}` }, offer.firm ? "kept start" : "expected start")),
     h("div", {}, h("div", { class: "start", id: `offer-${number}` }, offer.firm ? intervalText(offer.start, offer.latest) : `around ${momentText(offer.expected ?? offer.start)}`),
       h("p", { class: "hint" }, whenText(offer))),
@@ -53,18 +54,21 @@ function bar(offer, number) {
 const share = (offer) => Math.max(0, Math.min(100, ((offer.expires - now()) / Math.max(LIFETIME, 1)) * 100));
 
 async function decide(offer, phase) {
+  const at = found.offers.findIndex((one) => one.uuid === offer.uuid) + 1;
   busy = true;
+  trouble = "";
   show();
   try {
     await move(offer.uuid, phase);
     if (phase === "ACCEPTED") { location.assign(`${ROOT}/sessions/${offer.uuid}`); return; }
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
-    fill(byId("reasons"), h("p", { class: "alert", role: "alert" }, error.status === 409 ? `Too late: ${error.message}` : error.message));
+    trouble = error.status === 409 ? `Too late: ${error.message}` : error.message;
   }
   busy = false;
-  watched.look();
+  await watched.look();
   show();
+  if (document.activeElement === document.body) byId(`card-${at}`)?.focus(); // the button that had it has gone
 }
 
 function show() {
@@ -75,16 +79,17 @@ function show() {
   const like = offers[0] ? `${ROOT}/?like=${offers[0].uuid}` : `${ROOT}/`;
   if (!offers.length) {
     byId("lead").textContent = "No, this cannot run here now.";
-    fill(byId("reasons"), found.messages.map((one) => h("p", { class: "reason" }, sentence(one.text))), h("p", {}, h("a", { class: "button", href: `${ROOT}/` }, "Ask for something else")));
+    update(byId("reasons"), found.messages.map((one) => h("p", { class: "reason" }, sentence(one.text))), h("p", {}, h("a", { class: "button", href: `${ROOT}/` }, "Ask for something else")));
     return;
   }
-  fill(byId("lead"), taken ? ["One of them is yours. ", h("a", { href: `${ROOT}/sessions/${taken.uuid}` }, "Open the session")]
+  update(byId("lead"), taken ? ["One of them is yours. ", h("a", { href: `${ROOT}/sessions/${taken.uuid}` }, "Open the session")]
     : open.length ? `${open.length === 1 ? "One offer is" : `${open.length} offers are`} kept for you for a while. Take one; the others are given back.`
       : ["None of them is open any more. ", h("a", { href: like }, "Ask again")]);
   const best = open.length > 1 ? open.reduce((a, b) => (b.start < a.start ? b : a)) : null;
-  fill(byId("cards"), offers.map((offer, n) => card(offer, n + 1, offer === best)));
-  if (open.length && !taken) fill(byId("reasons"), found.messages.filter((one) => one.level !== "INFO").map((one) => h("p", { class: "reason warn" }, sentence(one.text))),
-    h("p", { class: "hint" }, "Nothing suits? ", h("a", { href: like }, "Ask for others"), "."));
+  update(byId("cards"), offers.map((offer, n) => card(offer, n + 1, offer === best)));
+  update(byId("reasons"), trouble ? h("p", { class: "alert", role: "alert" }, trouble) : null,
+    !open.length || taken ? null : [found.messages.filter((one) => one.level !== "INFO").map((one) => h("p", { class: "reason warn" }, sentence(one.text))),
+      h("p", { class: "hint" }, "Nothing suits? ", h("a", { href: like }, "Ask for others"), ".")]);
   picture(offers);
 }
 

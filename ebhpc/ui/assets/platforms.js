@@ -1,8 +1,8 @@
 // Platforms, their calendars, and how well starts were foretold.
 
-import { read, watch } from "./broker.js";
+import { watch } from "./broker.js";
 import { Calendar } from "./calendar.js";
-import { byId, fill, h, segments } from "./dom.js";
+import { byId, fill, h, segments, update } from "./dom.js";
 import { agoText, clockText, dayText, durationText, now } from "./words.js";
 import uPlot from "./vendor/uplot/uPlot.esm.js";
 
@@ -18,7 +18,7 @@ function card(one) {
     ["Promises", one.promises.map((name) => (name === "reservation" ? "starts that are kept" : "expected starts")).join(", ")],
     ["Partitions", (one.partitions ?? []).map((part) => `${part.name}${part.time_limit ? ` (up to ${durationText(part.time_limit)})` : ""}`).join(", ")],
   ] : [["Why", one.reason]];
-  return h("article", { class: "card stack" }, h("div", { class: "card-head" }, h("h2", {}, one.name), h("span", { class: `tag ${one.available ? "good" : "bad"}` }, one.available ? "available" : "not available")),
+  return h("article", { class: "card stack", "data-key": one.name }, h("div", { class: "card-head" }, h("h2", {}, one.name), h("span", { class: `tag ${one.available ? "good" : "bad"}` }, one.available ? "available" : "not available")),
     h("dl", { class: "facts" }, facts.filter(([, text]) => text).map(([name, text]) => [h("dt", {}, name), h("dd", {}, text)])));
 }
 
@@ -81,8 +81,10 @@ function promises(found) {
 
 watch("/data/platforms", (found) => {
   if (!found) return;
-  fill(byId("platforms"), found.platforms.length ? found.platforms.map(card) : h("p", { class: "empty" }, "This broker has no platform."));
+  update(byId("platforms"), found.platforms.length ? found.platforms.map(card) : h("p", { class: "empty" }, "This broker has no platform."));
   const names = found.platforms.filter((one) => one.available).map((one) => one.name);
   if (names.length && !calendar) choose(names, names[0]);
 }, () => 15);
-read("/data/promises").then(promises);
+watch("/data/promises", (found, error) => {
+  if (found) promises(found); else fill(byId("promises"), h("p", { class: "hint" }, error.message));
+}, () => null);

@@ -2,7 +2,7 @@
 
 import { ROOT, Refused, move, read, watch } from "./broker.js";
 import { Calendar } from "./calendar.js";
-import { byId, copy, fill, h, safeLink } from "./dom.js";
+import { byId, copy, fill, h, safeLink, update, whenReleased } from "./dom.js";
 import { agoText, clockText, durationText, exactText, figuresOf, intervalText, kindText, momentText, now, phaseText, sentence, sharesText, sizeText } from "./words.js";
 
 const uuid = location.pathname.split("/").pop();
@@ -17,6 +17,7 @@ let calendar = null;
 let files = null;
 let filesAt = "";
 let open = null;
+let trouble = ""; // why it could not be cancelled
 
 // --- phases ---
 
@@ -29,7 +30,7 @@ function phases() {
     const here = phase === session.phase;
     const tone = here ? (phase === "COMPLETED" ? "good" : phase === "FAILED" ? "bad" : ended ? "done" : "now") : n < at ? "done" : "";
     const hint = !moment && phase === "RUNNING" && n > at ? `${session.firm ? "" : "expected "}${intervalText(session.start, session.latest)}` : "";
-    return h("li", { class: tone, "aria-current": here ? "step" : null }, h("b", {}, phaseText(phase)),
+    return h("li", { "data-key": phase, class: tone, "aria-current": here ? "step" : null }, h("b", {}, phaseText(phase)),
       moment ? h("time", { datetime: new Date(moment * 1000).toISOString(), title: exactText(moment) }, momentText(moment)) : h("span", { class: "muted" }, hint));
   });
 }
@@ -53,14 +54,18 @@ function lead() {
   }
 }
 
+function tellLead() {
+  update(byId("lead"), lead(), trouble ? h("span", { class: "alert", role: "alert" }, trouble) : null);
+}
+
 // --- all of it ---
 
 function show() {
   byId("name").textContent = session.name || kindText(session.kind);
   document.title = `${phaseText(session.phase)}: ${byId("name").textContent} · ebhpc`;
-  fill(byId("lead"), lead());
-  fill(byId("phases"), phases());
-  fill(byId("actions"),
+  tellLead();
+  update(byId("phases"), phases());
+  update(byId("actions"),
     session.options.includes("CANCELLED") ? h("button", { type: "button", class: "danger", id: "cancel", disabled: ending, onclick: cancel }, cancelText()) : null,
     h("a", { class: "button", id: "again", href: `${ROOT}/?like=${uuid}` }, "Ask again like this"));
   const rows = [["What", `${kindText(session.kind)}${session.what ? `: ${session.what}` : ""}`], ["On", `${session.platform}${session.node ? `, ${session.node}` : ""}`],
@@ -69,9 +74,9 @@ function show() {
     ["End", session.ended ? momentText(session.ended) : null], ["Exit code", session.exit_code === null ? null : String(session.exit_code)],
     ["Results kept until", session.kept_until ? momentText(session.kept_until) : null],
     ...figuresOf(session).map((one) => [one.label, one.text]), ["Identifier", uuid]];
-  fill(byId("facts"), rows.filter(([, text]) => text).map(([name, text]) => [h("dt", {}, name), h("dd", { class: name === "Identifier" ? "mono" : null }, text)]));
-  fill(byId("messages"), session.messages.length ? [...session.messages].reverse().map((one) => h("li", { class: one.level },
-    one.time ? h("time", { datetime: new Date(one.time * 1000).toISOString(), title: exactText(one.time) }, momentText(one.time)) : h("span", {}), h("span", {}, sentence(one.text))))
+  update(byId("facts"), rows.filter(([, text]) => text).map(([name, text]) => [h("dt", {}, name), h("dd", { class: name === "Identifier" ? "mono" : null }, text)]));
+  update(byId("messages"), session.messages.length ? session.messages.map((one, n) => h("li", { "data-key": n, class: one.level },
+    one.time ? h("time", { datetime: new Date(one.time * 1000).toISOString(), title: exactText(one.time) }, momentText(one.time)) : h("span", {}), h("span", {}, sentence(one.text)))).reverse()
     : h("li", {}, h("span", { class: "muted" }, "Nothing to tell yet.")));
   reach();
   picture();
@@ -79,15 +84,12 @@ function show() {
 }
 
 function reach() {
-  const lines = session.connectors.filter((one) => one.status !== "FINISHED" && (one.location || one.commands?.length)).map((one) => h("div", { class: "stack" },
+  const lines = session.connectors.filter((one) => one.status !== "FINISHED" && (one.location || one.commands?.length)).map((one) => h("div", { class: "stack", "data-key": one.meta?.uuid ?? one.location },
     one.location ? h("p", {}, safeLink(one.location), one.protocol ? h("span", { class: "muted" }, ` ${one.protocol}`) : null) : null,
-    (one.commands ?? []).map((command) => {
-      const button = h("button", { type: "button", class: "quiet" }, "Copy");
-      button.addEventListener("click", () => copy(command, button));
-      return h("div", { class: "command" }, h("code", { tabindex: "0" }, command), button);
-    })));
+    (one.commands ?? []).map((command) => h("div", { class: "command", "data-key": command }, h("code", { tabindex: "0" }, command),
+      h("button", { type: "button", class: "quiet", onclick: (event) => copy(command, event.currentTarget) }, "Copy")))));
   byId("reach-card").hidden = !lines.length;
-  fill(byId("reach"), lines);
+  update(byId("reach"), lines);
 }
 
 function picture() {
@@ -102,7 +104,7 @@ function picture() {
   else calendar.over([]);
 }
 
-// The button may be laid anew between two clicks: whether one is sure is not kept in it.
+// What the button says is told anew by each look, too: whether one is sure is not kept in it.
 let sureUntil = 0;
 let ending = false;
 const cancelText = () => (now() < sureUntil ? "Really? Click again" : session.kind?.includes("reserved-time") ? "Give it back" : "Cancel");
@@ -119,13 +121,15 @@ async function cancel() {
     return;
   }
   ending = true;
+  trouble = "";
   tellCancel();
   try {
     session = await move(uuid, "CANCELLED");
     show();
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
-    fill(byId("lead"), h("span", { class: "alert", role: "alert" }, error.message));
+    trouble = error.message;
+    tellLead();
   }
   ending = false;
   tellCancel();
@@ -140,7 +144,7 @@ async function list() {
   if (key === filesAt) return;
   filesAt = key;
   if (["OFFERED", "REJECTED", "EXPIRED", "ACCEPTED", "WAITING"].includes(session.phase)) {
-    fill(byId("files"), h("p", { class: "hint" }, "Files appear here once it runs."));
+    update(byId("files"), h("p", { class: "hint" }, "Files appear here once it runs."));
     return;
   }
   try {
@@ -150,12 +154,16 @@ async function list() {
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     if (key !== filesAt) return;
-    fill(byId("files"), h("p", { class: "hint" }, error.message));
+    update(byId("files"), h("p", { class: "hint" }, error.message));
     return;
   }
-  fill(byId("files"), files.length ? h("ul", { class: "files" }, files.map((file, n) => h("li", {},
+  whenReleased(list, tellFiles);
+}
+
+function tellFiles() {
+  update(byId("files"), files.length ? h("ul", { class: "files" }, files.map((file) => h("li", { "data-key": file.name },
     h("span", { class: "file" }, h("span", { class: "mono" }, file.name), h("span", { class: "muted" }, ` ${sizeText(file.size)}`)),
-    shows(file) ? h("button", { type: "button", class: "quiet", id: `show-${n}`, onclick: () => display(file) }, open === file.name ? "Show again" : "Show") : null,
+    shows(file) ? h("button", { type: "button", class: "quiet", onclick: () => display(file) }, open === file.name ? "Show again" : "Show") : null,
     h("a", { class: "button quiet", href: address(file), download: file.name.split("/").pop() }, "Download")))) : h("p", { class: "hint" }, "It has written nothing yet."));
 }
 
@@ -224,4 +232,4 @@ const watched = watch(`/data/sessions/${uuid}`, (document_, error) => {
   show();
 }, pause);
 
-setInterval(() => { if (session && session.phase === "RUNNING" && !document.hidden) { fill(byId("lead"), lead()); list(); } }, 1000);
+setInterval(() => { if (session && session.phase === "RUNNING" && !document.hidden) { tellLead(); list(); } }, 1000);

@@ -1,7 +1,7 @@
 // A user's sessions, newest first.
 
 import { ROOT, Refused, read, send, watch } from "./broker.js";
-import { byId, copy, fill, h, segments } from "./dom.js";
+import { byId, copy, fill, h, segments, update } from "./dom.js";
 import { durationText, intervalText, kindText, momentText, phaseText, phaseTone } from "./words.js";
 
 const GROUPS = [["all", "All"], ["live", "Now and coming"], ["offers", "Offers"], ["ended", "Ended"], ["over", "Declined or expired"]];
@@ -15,7 +15,7 @@ export function row(session, withOwner = false) {
   const when = session.started ? `started ${momentText(session.started)}${session.ended ? `, ran ${durationText(session.ended - session.started)}` : ""}`
     : ["REJECTED", "EXPIRED", "CANCELLED", "FAILED"].includes(session.phase) ? `asked ${momentText(session.created)}`
       : session.firm ? `starts ${intervalText(session.start, session.latest)}` : `expected ${intervalText(session.start, session.latest)}`;
-  return h("a", { class: "rowlink", href: open ? `${ROOT}/offers/${session.offerset}` : `${ROOT}/sessions/${session.uuid}` },
+  return h("a", { class: "rowlink", "data-key": session.uuid, href: open ? `${ROOT}/offers/${session.offerset}` : `${ROOT}/sessions/${session.uuid}` },
     h("span", { class: "headline" }, session.name || session.what || kindText(session.kind)),
     h("span", { class: `tag ${phaseTone(session.phase)}` }, phaseText(session.phase)),
     h("span", { class: "sub" }, [withOwner ? session.owner : null, kindText(session.kind), session.platform, when, `for ${durationText(session.duration)}`].filter(Boolean).join(" · ")));
@@ -25,7 +25,7 @@ function show(page) {
   following = older.length ? following : page.following;
   const all = [...page.sessions, ...older.filter((one) => !page.sessions.some((other) => other.uuid === one.uuid))];
   byId("lead").textContent = all.length ? `Newest first.` : "There are none yet.";
-  fill(byId("list"), all.length ? all.map((one) => row(one)) : h("p", { class: "empty" }, group === "all" ? ["Nothing here yet. ", h("a", { href: `${ROOT}/` }, "Ask for the first one"), "."] : "None of these."));
+  update(byId("list"), all.length ? all.map((one) => row(one)) : h("p", { class: "empty" }, group === "all" ? ["Nothing here yet. ", h("a", { href: `${ROOT}/` }, "Ask for the first one"), "."] : "None of these."));
   byId("older").hidden = !following;
 }
 
@@ -49,9 +49,7 @@ function choose(name) {
 async function makeAddress() {
   try {
     const { url } = await send("/data/calendar");
-    const button = h("button", { type: "button", class: "quiet" }, "Copy");
-    button.addEventListener("click", () => copy(url, button));
-    fill(byId("address"), h("code", { tabindex: "0" }, url), button);
+    fill(byId("address"), h("code", { tabindex: "0" }, url), h("button", { type: "button", class: "quiet", onclick: (event) => copy(url, event.currentTarget) }, "Copy"));
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     fill(byId("address"), error.message);
