@@ -1,6 +1,6 @@
 """A cloud by hand: ``python -m tests.lab.openstack build|up|down|run``.
 
-build               build the root that is not cached yet
+build               build the roots that are not cached yet
 up                  start a cloud, and leave it running
 run USER WORDS      run a command in the running cloud as that user
 down                take the running cloud away
@@ -20,15 +20,15 @@ from typing import Any, NoReturn
 
 import psutil
 
-from tests.lab import cache
-from tests.lab.openstack import missing, openstack_cloud, root
+from tests.lab import cache, debian
+from tests.lab.openstack import guest, missing, openstack_cloud, root
 from tests.lab.openstack.roots import remove_outdated
 
 _UP_SECONDS = 600.0
 
 
 def build() -> int:
-    """Build the root if it is missing, and remove those that no recipe asks for; 1 if this machine cannot."""
+    """Build the roots that are missing, and remove those that no recipe asks for; 1 if this machine cannot."""
     lacking = missing()
     for reason in lacking:
         print(f"lab: OpenStack cannot be tested: {reason}", file=sys.stderr)
@@ -38,6 +38,11 @@ def build() -> int:
     place = root()
     remove_outdated()
     print(f"lab: OpenStack in {place} ({time.monotonic() - began:.1f} s)")
+    began = time.monotonic()
+    wanted = guest.root()
+    place = wanted.ready()
+    debian.remove_outdated(wanted.folder, [wanted])
+    print(f"lab: a guest for OpenStack in {place} ({time.monotonic() - began:.1f} s)")
     return 0
 
 

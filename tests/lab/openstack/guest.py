@@ -1,4 +1,4 @@
-"""A real guest, by hand: ``python -m tests.lab.openstack.guest [--seconds N]``.
+"""A real guest, in a test and by hand: ``python -m tests.lab.openstack.guest [--seconds N]``.
 
 The lab's hypervisors are fake, and their guests run user data in a copy of the lab's root. Here Debian boots under
 qemu's software emulation, with a kernel, systemd, cloud-init and podman of its own; it gets the user data that a server
@@ -48,6 +48,15 @@ ethernets:
 
 _HOSTILE = 'x\'; touch /pwned; "$(id)" `id` é'
 _UUID = "01234567-89ab-7cde-8f01-23456789abcd"
+
+
+SECONDS = 1500.0
+"""So long a boot may take: the machine may be slow, and busy with other tests."""
+
+
+def missing() -> list[str]:
+    """Return what this machine lacks for a guest, in words; nothing: it can be built and booted."""
+    return [*debian.missing("OpenStack"), *containers.missing()]
 
 
 def root() -> debian.Root:
@@ -158,20 +167,29 @@ def wrong(text: str) -> list[str]:
     return found
 
 
-def main() -> int:
-    """Boot a guest; return 0 if it did as it should."""
-    parser = argparse.ArgumentParser(prog="python -m tests.lab.openstack.guest", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=600, help="how long it may take (default %(default)s)")
-    given = parser.parse_args()
+def booted(seconds: float = SECONDS) -> str:
+    """Boot a guest beside a registry, and return what it said on its console until it powered off.
+
+    Raises:
+        TimeoutError: it did not do so within ``seconds``.
+    """
     with contextlib.ExitStack() as stack:
         base = stack.enter_context(root().used())
         registry = stack.enter_context(containers.registry())
         inside = stack.enter_context(namespace(base, "guest"))
         image = DockerImage(locations=[registry.location.replace("127.0.0.1", _HOST)], digest=registry.digest)
-        began = time.monotonic()
-        text = boot(inside, base64.b64decode(guest.user_data(session(image), settings())), given.seconds)
-        took = time.monotonic() - began
-    found = wrong(text)
+        return boot(inside, base64.b64decode(guest.user_data(session(image), settings())), seconds)
+
+
+def main() -> int:
+    """Boot a guest; return 0 if it did as it should."""
+    parser = argparse.ArgumentParser(prog="python -m tests.lab.openstack.guest", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="how long it may take (default %(default)s)")
+    given = parser.parse_args()
+    root().ready()
+    began = time.monotonic()
+    found = wrong(booted(given.seconds))
+    took = time.monotonic() - began
     print("\n".join(found) or f"the guest booted, ran its container, told its console and went in {took:.0f} s")
     return 1 if found else 0
 
