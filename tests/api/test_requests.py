@@ -213,6 +213,14 @@ def test_direct_takes_the_first_offer_and_answers_the_accepted_session(site):
         assert [(row.session, row.expires) for row in live_bookings(tx)] == [(session["meta"]["uuid"], None)]
 
 
+def test_direct_asked_twice_makes_two_sessions_that_never_share_what_they_were_given(site):
+    first, second = site.post("/direct", notebook()).json, site.post("/direct", notebook()).json
+    assert first["meta"]["uuid"] != second["meta"]["uuid"]
+    assert [one["phase"] for one in (first, second)] == ["ACCEPTED", "ACCEPTED"]
+    listed = site.get("/sessions").json["sessions"]
+    assert {one["meta"]["uuid"] for one in listed} >= {first["meta"]["uuid"], second["meta"]["uuid"]}
+
+
 def test_direct_answers_what_cannot_run_with_400_in_the_shape_of_a_session(site):
     for request in ({}, notebook(compute=compute(64))):
         answer = site.post("/direct", request)

@@ -216,7 +216,7 @@ def test_a_service_on_the_nodes_network_is_reached_and_ends_with_its_time(
     port = DockerPort(access=True, protocol="HTTP", path="index.html", internal=DockerInternalPort(port=number))
     command = ("httpd", "-f", "-p", f"127.0.0.1:{number}", "-h", "/www")
     session = site.session(busybox(registry, *command, network=DockerNetwork(ports=[port])))
-    batch.prepare(session, settings, batch.unix_account(None), seconds=6)
+    batch.prepare(session, settings, batch.unix_account(None), seconds=15)
     job = site.start(session, settings)
     directory = batch.session_directory(settings.root, session.uuid)
     native = batch.Native(state="RUNNING", node="127.0.0.1")
