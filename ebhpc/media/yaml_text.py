@@ -53,6 +53,10 @@ _TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "null": typ
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+_TOO_DEEP = "maximum nesting depth"
+"""What libyaml says where it gives up by itself, as it reads ahead: later versions after 1000 levels."""
+
+
 class _Anchored(Struct, frozen=True):
     """A value that aliases may repeat, and what each repetition costs: elements, characters, levels."""
 
@@ -74,6 +78,8 @@ def read_yaml(text: str, limits: MediaLimits) -> object:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        if _TOO_DEEP in (error.problem or ""):
+            raise Malformed(line, column, f"more than {limits.depth} levels of nesting") from None
         what = ", ".join(part for part in (error.context, error.problem) if part)
         raise Malformed(line, column, f"not YAML: {what}") from None
     except yaml.reader.ReaderError as error:

@@ -49,8 +49,8 @@ def pressed(page, what):
 
 
 def held(page, selector):
-    """Remember an element."""
-    page.evaluate("selector => { window.held = document.querySelector(selector) }", selector)
+    """Remember an element, which must be there."""
+    assert page.evaluate("selector => Boolean(window.held = document.querySelector(selector))", selector), selector
 
 
 def same(page, selector):
@@ -192,12 +192,13 @@ def test_files_that_come_leave_the_button_of_one_that_is_there(user, site, noteb
     page.reload()
     show = ".files li:has-text('table.txt') button"
     page.wait_for_selector(show)
-    held(page, ".files [data-key='table.txt'] button")
+    held(page, ".files [data-key$='table.txt'] button")
     page.focus(show)
     before = len(more)
     with pressed(page, page.locator(show)):
         until(page, f"[...document.querySelectorAll('.files li')].some(one => parseInt(one.dataset.key) > {before})")
-        assert same(page, ".files [data-key='table.txt'] button")
+        assert same(page, ".files [data-key$='table.txt'] button")
+        assert page.evaluate("document.activeElement === window.held")
     until(page, "document.querySelector('#shown pre')?.textContent === '1 2 3'")
 
 
