@@ -19,7 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import psutil
@@ -46,6 +46,8 @@ from ebhpc.ui import with_page
 
 NODES = 1000
 JOBS = 10_000
+PICTURE = "/ui/data/platforms/wide/picture?duration=P14D"
+
 WATCHERS = 200
 USER, PASSWORD = "ada", "a password for measuring"
 DAY = 86_400
@@ -232,9 +234,7 @@ def _first_page(user: Any) -> float:
 
 def _picture_size(url: str, cookies: dict[str, str]) -> int:
     with httpx.Client(cookies=cookies, trust_env=False) as client:
-        answer = client.send(
-            client.build_request("GET", f"{url}/ui/data/platforms/wide/picture?duration=P14D"), stream=True
-        )
+        answer = client.send(client.build_request("GET", f"{url}{PICTURE}"), stream=True)
         packed = b"".join(answer.iter_raw())
         answer.close()
     spans = len(json.loads(gzip.decompress(packed))["spans"]["first"])
@@ -289,11 +289,19 @@ def _previews(page: Any) -> float:
     return float(times[int(len(times) * 0.95)])
 
 
-def _watchers(url: str, pid: int, seconds: float = 45.0, pause: float = 15.0) -> float:
+class _Look(NamedTuple):
+    """What a page looks at again and again: where, and how many seconds lie between two looks."""
+
+    path: str
+    pause: float
+
+
+def _watchers(url: str, pid: int, seconds: float = 120.0) -> float:
     """Watch one session with many browsers that know it already; return the API's share of a core, by CPU time.
 
-    ``pause`` is what the page itself waits between two looks at a session that has run for a minute. As a browser does,
-    each keeps its connection until the broker closes it.
+    Each looks at what a page of a session that has run for a minute looks at, as often as that does: the session, its
+    files and the platform's calendar. As a browser does, each keeps its connection until the broker closes it, and says
+    what it knows already.
     """
     with httpx.Client(base_url=url, auth=(USER, PASSWORD), trust_env=False, timeout=30) as api:
         api.headers["Accept"] = "application/json"
@@ -301,43 +309,54 @@ def _watchers(url: str, pid: int, seconds: float = 45.0, pause: float = 15.0) ->
             "executable": {"kind": kinds.JUPYTER_NOTEBOOK, "location": "https://example.org/a.ipynb"},
             "schedule": {"requested": {"duration": "PT1H"}},
         }
-        uuid = api.post("/requests", json=request).json()["offers"][0]["meta"]["uuid"]
-        api.post(f"/sessions/{uuid}", json={"kind": kinds.ENUM_UPDATE, "path": "phase", "value": "ACCEPTED"})
+        offer = api.post("/requests", json=request).json()["offers"][0]["meta"]["uuid"]
+        api.post(f"/sessions/{offer}", json={"kind": kinds.ENUM_UPDATE, "path": "phase", "value": "ACCEPTED"})
+    session = f"/ui/data/sessions/{offer}"
+    looks = (_Look(session, 15.0), _Look(f"{session}/files", 60.0), _Look(PICTURE, 30.0))
     with httpx.Client(base_url=url, trust_env=False) as one:
         page = one.get("/ui/sign-in").text
         token = page.partition('name="csrf" value="')[2].partition('"')[0]
         one.post("/ui/sign-in", data={"username": USER, "password": PASSWORD, "csrf": token})
         cookie = one.cookies["ebhpc"]
-        tag = one.get(f"/ui/data/sessions/{uuid}").headers["ETag"]
-    headers = {"Cookie": f"ebhpc={cookie}", "If-None-Match": tag, "Accept": "application/json"}
+        tags = {look.path: one.get(look.path).headers.get("ETag") for look in looks}
+    headers = {"Cookie": f"ebhpc={cookie}", "Accept": "application/json", "Accept-Encoding": "gzip"}
     arbiter = psutil.Process(pid)
     processes = [arbiter, *arbiter.children(recursive=True)]
 
     def used() -> float:
         return sum(sum(one.cpu_times()[:2]) for one in processes)
 
-    answers: list[int] = []
+    answers: list[tuple[str, int]] = []
     address = url.removeprefix("http://")
     begun, before = time.monotonic(), used()
 
     def watch(number: int) -> None:
+        known = dict(tags)
+        moments = sorted(
+            (number / WATCHERS * look.pause + turn * look.pause, look.path)
+            for look in looks
+            for turn in range(int(seconds / look.pause))
+        )
         with contextlib.closing(http.client.HTTPConnection(address)) as connection:
-            for turn in range(int(seconds / pause)):
-                moment = begun + number / WATCHERS * pause + turn * pause
-                time.sleep(max(0.0, moment - time.monotonic()))
-                connection.request("GET", f"/ui/data/sessions/{uuid}", headers=headers)
+            for moment, path in moments:
+                time.sleep(max(0.0, begun + moment - time.monotonic()))
+                tag = known[path]
+                connection.request("GET", path, headers=headers | ({"If-None-Match": tag} if tag else {}))
                 answer = connection.getresponse()
                 answer.read()
-                answers.append(answer.status)
+                known[path] = answer.headers.get("ETag") or tag
+                answers.append((path, answer.status))
 
     threads = [threading.Thread(target=watch, args=(number,)) for number in range(WATCHERS)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    taken = time.monotonic() - begun
     told = Counter(answers)
-    assert told[304] == WATCHERS * int(seconds / pause), told
-    return (used() - before) / (time.monotonic() - begun)
+    for look in looks:
+        assert told[look.path, 304] + told[look.path, 200] == WATCHERS * int(seconds / look.pause), told
+    return (used() - before) / taken
 
 
 def show(figures: list[tuple[str, float, str, float]]) -> None:

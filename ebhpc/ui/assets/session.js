@@ -98,7 +98,7 @@ function picture() {
   if (!live) return;
   if (!calendar) {
     calendar = new Calendar(byId("picture"), { height: 240, span: Math.min(Math.max((session.end - now()) * 1.4, 21600), 14 * 86400) });
-    calendar.show(session.platform, 20);
+    calendar.show(session.platform, 30);
   }
   if (!session.firm && !session.started) calendar.over([{ ...session, colour: "mine", shares: [] }]);
   else calendar.over([]);
